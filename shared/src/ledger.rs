@@ -1,0 +1,12 @@
+//! The append-only, hash-chained record of every call and every decision.
+//!
+//! One SQLite file, written by several processes at once. [`chain`] says how entries hang
+//! together, [`store`] writes and reads them, [`verify`] finds what was tampered with.
+
+pub mod chain;
+pub mod store;
+pub mod verify;
+
+pub use chain::{Head, NewEntry, StoredEntry};
+pub use store::{Ledger, LedgerError};
+pub use verify::{Fault, Verification, verify};

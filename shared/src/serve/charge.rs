@@ -1,0 +1,337 @@
+//! The wrapper around every call: who calls, what it costs, the entry in the ledger, the answer.
+//!
+//! A tool gets a [`Call`] and says what it used; it never sees a price, a receipt or the ledger, so
+//! it cannot forget them.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::FutureExt;
+use jiff::Timestamp;
+use rmcp::model::{CallToolResult, ContentBlock, JsonObject, MetaObject};
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::tool::{Defined, Effect, RawAnswer};
+use crate::audit::AuditEntry;
+use crate::costs::CostReport;
+use crate::error_chain::Chain;
+use crate::identity::{Identity, IdentitySource};
+use crate::ids::EntryId;
+use crate::ledger::{Ledger, LedgerError, NewEntry};
+use crate::money::{Currency, Money};
+use crate::price::{PriceList, Sku};
+use crate::receipt::{Meter, Outcome, RECEIPT_META_KEY, Receipt};
+use crate::refusal::Refusal;
+
+/// Largest answer that leaves: clients of the same SDK drop messages over 16 MiB and wait for ever, and text
+/// and structured content both count.
+const ANSWER_BYTES_MAX: usize = 7 * 1024 * 1024;
+
+/// What all calls of one server share: its name, the prices, the ledger and what the session cost so far.
+pub struct House {
+    /// The server's short name.
+    pub server: &'static str,
+    /// The prices in force.
+    pub prices: PriceList,
+    /// Where every call is recorded.
+    pub ledger: Ledger,
+    identities: IdentitySource,
+    session: Mutex<CostReport>,
+}
+
+/// One call in the hands of a tool.
+#[derive(Clone)]
+pub struct Call(Arc<CallState>);
+
+struct CallState {
+    house: Arc<House>,
+    tool: &'static str,
+    receipt_id: EntryId,
+    identity: Identity,
+    cancelled: CancellationToken,
+    meter: Mutex<Meter>,
+    decisions: Mutex<Vec<AuditEntry>>,
+}
+
+impl House {
+    /// Puts together what all calls of the server `server` share.
+    #[must_use]
+    pub fn new(server: &'static str, prices: PriceList, ledger: Ledger, identities: IdentitySource) -> Self {
+        Self { server, prices, ledger, identities, session: Mutex::default() }
+    }
+
+    /// Returns what the calls answered since the server started cost.
+    #[must_use]
+    pub fn session(&self) -> CostReport {
+        lock(&self.session).clone()
+    }
+}
+
+impl Call {
+    /// Returns on whose behalf the call is made.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.0.identity
+    }
+
+    /// Returns the id that the call's receipt will have.
+    #[must_use]
+    pub fn receipt_id(&self) -> EntryId {
+        self.0.receipt_id
+    }
+
+    /// Returns what is shared by all calls.
+    #[must_use]
+    pub fn house(&self) -> &House {
+        &self.0.house
+    }
+
+    /// Returns the token that is cancelled when the client takes the call back.
+    #[must_use]
+    pub fn cancelled(&self) -> &CancellationToken {
+        &self.0.cancelled
+    }
+
+    /// Counts `quantity` of `sku` as used.
+    pub fn charge(&self, sku: impl Into<Sku>, quantity: u64) {
+        lock(&self.0.meter).charge(sku.into(), quantity);
+    }
+
+    /// Counts `quantity` of `sku` as answered from a cache: not paid, but reported as saved.
+    pub fn save(&self, sku: impl Into<Sku>, quantity: u64) {
+        lock(&self.0.meter).save(sku.into(), quantity);
+    }
+
+    /// Records a decision or an effect in the audit trail, together with the call's receipt.
+    pub fn decide(&self, action: &str, reason: impl Into<String>, detail: Value) {
+        let entry = self.entry(action, None, reason.into(), detail);
+        lock(&self.0.decisions).push(entry);
+    }
+
+    /// Runs `work` where blocking is allowed.
+    ///
+    /// # Errors
+    ///
+    /// What `work` returns, or `internal_error` when it panics.
+    pub async fn blocking<T, F>(&self, work: F) -> Result<T, Refusal>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Result<T, Refusal> + Send + 'static,
+    {
+        match tokio::task::spawn_blocking(work).await {
+            Ok(result) => result,
+            Err(error) => Err(internal_error(self.0.tool, &error)),
+        }
+    }
+
+    fn entry(&self, action: &str, code: Option<&str>, reason: String, detail: Value) -> AuditEntry {
+        AuditEntry {
+            id: EntryId::generate(),
+            at: Timestamp::now(),
+            action: action.to_owned(),
+            server: self.0.house.server.to_owned(),
+            tool: self.0.tool.to_owned(),
+            code: code.map(str::to_owned),
+            reason,
+            agent: self.0.identity.agent.clone(),
+            task_id: self.0.identity.task_id.clone(),
+            receipt_id: self.0.receipt_id,
+            detail,
+        }
+    }
+}
+
+impl From<&'static str> for Sku {
+    fn from(name: &'static str) -> Self {
+        Self::new(name)
+    }
+}
+
+/// Runs one call of `tool` and returns its answer, with its receipt in the ledger and in the result.
+pub(super) async fn charged<S: Send + Sync + 'static>(
+    house: Arc<House>,
+    server: Arc<S>,
+    tool: &Defined<S>,
+    arguments: JsonObject,
+    meta: &JsonObject,
+    client: Option<&str>,
+    cancelled: CancellationToken,
+) -> CallToolResult {
+    let started_at = Timestamp::now();
+    let clock = Instant::now();
+    let identified = house.identities.identify(meta, client);
+    let call = Call(Arc::new(CallState {
+        tool: tool.name(),
+        receipt_id: EntryId::generate(),
+        identity: identified.as_ref().map_or_else(|_| house.identities.unclaimed(client), Clone::clone),
+        cancelled,
+        meter: Mutex::default(),
+        decisions: Mutex::default(),
+        house,
+    }));
+    // No effect without a ledger to record it in.
+    let result = match identified {
+        Err(refusal) => Err(refusal),
+        Ok(_) => match call.house().ledger.open().await {
+            Err(error) => return unrecorded(&error, "nothing was done"),
+            Ok(()) => run(tool, server, arguments, &call).await,
+        },
+    };
+    let receipt = settle(&call, tool, &result, started_at, clock);
+    if let Err(error) = record(&call, &receipt, result.as_ref().err()).await {
+        let done = if result.is_ok() { "the call was carried out but not recorded" } else { "nothing more was done" };
+        return unrecorded(&error, done);
+    }
+    lock(&call.house().session).add(&receipt);
+    answer(result, &receipt)
+}
+
+async fn run<S: Send + Sync + 'static>(
+    tool: &Defined<S>,
+    server: Arc<S>,
+    arguments: JsonObject,
+    call: &Call,
+) -> Result<RawAnswer, Refusal> {
+    let work = AssertUnwindSafe((tool.handler)(server, arguments, call.clone())).catch_unwind();
+    let finished = if tool.effect() == Effect::Reads {
+        tokio::select! {
+            finished = work => finished,
+            () = call.cancelled().cancelled() => return Err(Refusal::cancelled()),
+        }
+    } else {
+        work.await
+    };
+    let answer = finished.unwrap_or_else(|panic| {
+        let reason =
+            panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Err(internal_error(call.0.tool, &reason.unwrap_or("a panic without a message")))
+    })?;
+    let text_bytes = answer.text.as_ref().map_or(0, String::len);
+    if text_bytes + estimated_bytes(&answer.structured) > ANSWER_BYTES_MAX {
+        return Err(Refusal::failed(
+            "answer_too_large",
+            format!("the answer is larger than {ANSWER_BYTES_MAX} bytes"),
+            "ask for less: use a limit, a filter or a cursor",
+        ));
+    }
+    Ok(answer)
+}
+
+fn settle<S>(
+    call: &Call,
+    tool: &Defined<S>,
+    result: &Result<RawAnswer, Refusal>,
+    started_at: Timestamp,
+    clock: Instant,
+) -> Receipt {
+    let outcome = result.as_ref().map_or_else(|refusal| refusal.outcome, |_| Outcome::Ok);
+    let mut meter = lock(&call.0.meter).clone();
+    match outcome {
+        Outcome::Ok => {
+            if let Some(sku) = tool.per_call() {
+                meter.charge(sku, 1);
+            }
+        }
+        // Work that was done before it went wrong is paid for.
+        Outcome::Failed => {}
+        Outcome::Refused | Outcome::Cancelled => meter = Meter::default(),
+    }
+    let (lines, saved) = meter.settle(&call.house().prices);
+    let amount: Money = lines.iter().map(|line| line.amount).sum();
+    let identity = call.identity();
+    Receipt {
+        id: call.0.receipt_id,
+        server: call.house().server.to_owned(),
+        tool: call.0.tool.to_owned(),
+        amount,
+        currency: Currency::Usd,
+        cached: amount.is_zero() && !saved.is_zero(),
+        lines,
+        saved,
+        outcome,
+        code: result.as_ref().err().map(|refusal| refusal.code.to_owned()),
+        duration_ms: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),
+        agent: identity.agent.clone(),
+        task_id: identity.task_id.clone(),
+        call_id: identity.call_id.clone(),
+        started_at,
+    }
+}
+
+async fn record(call: &Call, receipt: &Receipt, refusal: Option<&Refusal>) -> Result<(), LedgerError> {
+    let mut decisions = std::mem::take(&mut *lock(&call.0.decisions));
+    if let Some(refusal) = refusal.filter(|refusal| refusal.outcome == Outcome::Refused) {
+        decisions.push(call.entry("refused", Some(refusal.code), refusal.message.clone(), Value::Null));
+    }
+    let malformed = |error: serde_json::Error| LedgerError::Append(error.to_string());
+    let mut entries = Vec::with_capacity(1 + decisions.len());
+    for decision in &decisions {
+        entries.push(NewEntry::audit(decision).map_err(malformed)?);
+    }
+    entries.push(NewEntry::receipt(receipt).map_err(malformed)?);
+    call.house().ledger.append(entries).await
+}
+
+fn answer(result: Result<RawAnswer, Refusal>, receipt: &Receipt) -> CallToolResult {
+    let failed = result.is_err();
+    let RawAnswer { mut structured, text } =
+        result.unwrap_or_else(|refusal| RawAnswer { structured: refused(refusal), text: None });
+    structured.insert("cost_usd".to_owned(), json!(receipt.amount));
+    structured.insert("cached".to_owned(), json!(receipt.cached));
+    let structured = Value::Object(structured);
+    let content = vec![ContentBlock::text(text.unwrap_or_else(|| structured.to_string()))];
+    let mut result = if failed { CallToolResult::error(content) } else { CallToolResult::success(content) };
+    result.structured_content = Some(structured);
+    result.with_meta(Some(MetaObject(Map::from_iter([(RECEIPT_META_KEY.to_owned(), json!(receipt))]))))
+}
+
+fn refused(refusal: Refusal) -> Map<String, Value> {
+    let mut structured = Map::new();
+    let error = json!({ "code": refusal.code, "message": refusal.message, "hint": refusal.hint });
+    structured.insert("error".to_owned(), error);
+    structured.extend(refusal.detail.into_iter().filter(|(name, _)| name != "error"));
+    structured
+}
+
+/// The one answer without a receipt: there is nowhere to record it.
+fn unrecorded(error: &LedgerError, done: &str) -> CallToolResult {
+    tracing::error!(error = %Chain(error), "the ledger cannot be written");
+    let refusal = Refusal::failed(
+        "ledger_unavailable",
+        format!("{done}: {}", Chain(error)),
+        "make the state folder writable and free disk space, then call again",
+    );
+    let mut structured = refused(refusal);
+    structured.insert("cost_usd".to_owned(), json!(Money::ZERO));
+    structured.insert("cached".to_owned(), json!(false));
+    let structured = Value::Object(structured);
+    let mut result = CallToolResult::error(vec![ContentBlock::text(structured.to_string())]);
+    result.structured_content = Some(structured);
+    result
+}
+
+fn internal_error(tool: &str, reason: &dyn std::fmt::Display) -> Refusal {
+    tracing::error!(tool, %reason, "a tool panicked");
+    Refusal::failed("internal_error", format!("the tool stopped unexpectedly: {reason}"), "report this as a bug")
+}
+
+/// Estimates the length of `object` as JSON without writing it.
+fn estimated_bytes(object: &Map<String, Value>) -> usize {
+    fn value_bytes(value: &Value) -> usize {
+        match value {
+            Value::String(text) => text.len() + 2,
+            Value::Array(items) => items.iter().map(|item| value_bytes(item) + 1).sum::<usize>() + 2,
+            Value::Object(object) => estimated_bytes(object),
+            Value::Null | Value::Bool(_) => 5,
+            Value::Number(_) => 12,
+        }
+    }
+    object.iter().map(|(name, value)| name.len() + 4 + value_bytes(value)).sum::<usize>() + 2
+}
+
+/// Takes a lock whose holder may have panicked: a panicking tool must not take the next call with it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

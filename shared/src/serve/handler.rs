@@ -1,0 +1,152 @@
+//! The MCP side of a server: what rmcp asks for, answered from the toolbox.
+
+use std::sync::{Arc, OnceLock};
+
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, ErrorData, Implementation, ListResourcesResult, ListToolsResult,
+    PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, Resource,
+    ResourceContents, ServerCapabilities, ServerConfig, Tool as Listed,
+};
+use rmcp::service::RequestContext;
+use rmcp::{RoleServer, ServerHandler};
+use serde_json::{Map, Value};
+
+use super::Server;
+use super::charge::{House, charged};
+use super::drain::Drain;
+use super::report;
+use super::tool::Toolbox;
+
+const REPORT_URI: &str = "cost://report";
+const PRICES_URI: &str = "cost://prices";
+
+/// A server with its tools, ready to be served.
+pub struct ToolServer<S> {
+    server: Arc<S>,
+    house: Arc<House>,
+    toolbox: Toolbox<S>,
+    listed: OnceLock<Vec<Listed>>,
+    drain: Arc<Drain>,
+    version: &'static str,
+}
+
+impl<S: Server> ToolServer<S> {
+    /// Puts `server` together with what prices and records its calls.
+    #[must_use]
+    pub fn new(server: S, house: House, version: &'static str) -> Self {
+        Self {
+            server: Arc::new(server),
+            house: Arc::new(house),
+            toolbox: S::tools().with(report::tool()),
+            listed: OnceLock::new(),
+            drain: Arc::default(),
+            version,
+        }
+    }
+
+    /// Returns what knows the calls in flight.
+    #[must_use]
+    pub fn drain(&self) -> Arc<Drain> {
+        Arc::clone(&self.drain)
+    }
+
+    /// Returns the tools as `tools/list` shows them; made once, when first asked for.
+    pub fn listed(&self) -> &[Listed] {
+        self.listed.get_or_init(|| self.toolbox.iter().map(|tool| tool.listed(&self.house.prices)).collect())
+    }
+}
+
+impl<S: Server> ServerHandler for ToolServer<S> {
+    fn get_info(&self) -> ServerConfig {
+        let capabilities = ServerCapabilities::builder().enable_tools().enable_resources().build();
+        ServerConfig::new(capabilities)
+            .with_server_info(Implementation::new(S::PROGRAM, self.version).with_title(S::TITLE))
+            .with_instructions(S::INSTRUCTIONS)
+    }
+
+    async fn list_tools(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        Ok(ListToolsResult::with_all_items(self.listed().to_vec()))
+    }
+
+    fn get_tool(&self, name: &str) -> Option<Listed> {
+        self.listed().iter().find(|tool| tool.name == name).cloned()
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let Some(tool) = self.toolbox.find(&request.name) else {
+            let known: Vec<&str> = self.toolbox.iter().map(|tool| tool.name()).collect();
+            let name: String = request.name.chars().take(128).collect();
+            return Err(ErrorData::invalid_params(
+                format!("unknown tool `{name}`; this server has {}", known.join(", ")),
+                None,
+            ));
+        };
+        let _running = self.drain.run();
+        let client = context.client_info().map(|client| client.name);
+        let result = charged(
+            Arc::clone(&self.house),
+            Arc::clone(&self.server),
+            tool,
+            request.arguments.unwrap_or_default(),
+            &context.meta.0.0,
+            client.as_deref(),
+            context.ct.clone(),
+        )
+        .await;
+        Ok(result.into())
+    }
+
+    async fn list_resources(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        let resource = |uri: &str, name: &str, description: &str| {
+            Resource::new(uri, name).with_description(description).with_mime_type("application/json")
+        };
+        Ok(ListResourcesResult::with_all_items(vec![
+            resource(
+                REPORT_URI,
+                "Costs of this session",
+                "What the calls since the server started cost, by tool and sku",
+            ),
+            resource(PRICES_URI, "Prices", "The price of everything that this server charges for"),
+        ]))
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let content = match request.uri.as_str() {
+            REPORT_URI => serde_json::to_string(&self.house.session()),
+            PRICES_URI => {
+                let prices: Map<String, Value> = self
+                    .house
+                    .prices
+                    .of_server(S::NAME)
+                    .map(|(sku, price)| (sku.to_owned(), Value::String(price.to_string())))
+                    .collect();
+                serde_json::to_string(&prices)
+            }
+            _ => {
+                return Err(ErrorData::resource_not_found(
+                    format!("there is no such resource; this server has {REPORT_URI} and {PRICES_URI}"),
+                    None,
+                ));
+            }
+        }
+        .map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
+        let contents = ResourceContents::text(content, request.uri).with_mime_type("application/json");
+        Ok(ReadResourceResult::new(vec![contents]).into())
+    }
+}

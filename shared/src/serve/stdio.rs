@@ -1,0 +1,433 @@
+//! JSON-RPC over the process's own stdin and stdout.
+//!
+//! Stands in for rmcp's own stdio transport because that one leaves malformed lines without an answer,
+//! ends when a notification comes before the first request, hands every response to another task before
+//! it is written, and takes only pipes to the fast path where Node-based hosts connect sockets.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rmcp::RoleServer;
+use rmcp::model::{
+    ClientJsonRpcMessage, ClientNotification, ClientRequest, GetMeta, JsonRpcMessage, ProtocolVersion,
+    ServerJsonRpcMessage,
+};
+use rmcp::transport::Transport;
+use rustix::fs::{FileType, Mode, OFlags};
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+
+use super::drain::Drain;
+
+/// Longest line that is read: an answer's limit twice over, so a file of 8 MiB with every byte escaped still fits.
+pub const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Reading pauses while this much waits to be written, so that a client that does not read cannot fill the memory.
+const UNWRITTEN_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// One read: large enough for most requests, small enough to keep around.
+const READ_BYTES: usize = 64 * 1024;
+
+const PARSE_ERROR: i32 = -32700;
+const INVALID_REQUEST: i32 = -32600;
+
+/// The server's end of stdin and stdout.
+pub struct StdioTransport {
+    input: Box<dyn AsyncRead + Send + Unpin>,
+    lines: Lines,
+    output: Arc<Output>,
+    drain: Arc<Drain>,
+    /// Whether rmcp has chosen a lifecycle; before that a stray notification would end the connection.
+    opened: bool,
+    ended: bool,
+}
+
+impl StdioTransport {
+    /// Takes over stdin and stdout, without blocking where they are pipes or sockets.
+    ///
+    /// # Errors
+    ///
+    /// What duplicating or registering the descriptors fails with.
+    pub fn new(drain: Arc<Drain>) -> io::Result<Self> {
+        Ok(Self {
+            input: open_input()?,
+            lines: Lines::default(),
+            output: Arc::new(Output { sink: open_output()?, unwritten: Mutex::default() }),
+            drain,
+            opened: false,
+            ended: false,
+        })
+    }
+
+    async fn next_line(&mut self) -> Line {
+        loop {
+            if let Some(line) = self.lines.next() {
+                return line;
+            }
+            self.output.below(UNWRITTEN_BYTES_MAX).await;
+            let mut buffer = [0; READ_BYTES];
+            // Reading is the only await, and what it read is kept at once: nothing is lost when `receive` is dropped.
+            match self.input.read(&mut buffer).await {
+                Ok(0) => return Line::End,
+                Ok(count) => self.lines.push(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot read stdin");
+                    return Line::End;
+                }
+            }
+        }
+    }
+
+    /// Returns the message in `line` when rmcp should see it; answers everything else.
+    fn take(&mut self, line: &[u8]) -> Option<ClientJsonRpcMessage> {
+        let message = match serde_json::from_slice::<ClientJsonRpcMessage>(line) {
+            Ok(message) => message,
+            Err(error) => {
+                let value = serde_json::from_slice::<Value>(line);
+                let (code, id) = match &value {
+                    Ok(value) => (INVALID_REQUEST, value.get("id").filter(|id| id.is_string() || id.is_number())),
+                    Err(_) => (PARSE_ERROR, None),
+                };
+                let reason = value
+                    .as_ref()
+                    .err()
+                    .map_or_else(|| "not a JSON-RPC 2.0 message of MCP".to_owned(), ToString::to_string);
+                tracing::debug!(%error, code, "malformed line");
+                self.output.push_error(code, &reason, id);
+                return None;
+            }
+        };
+        match &message {
+            JsonRpcMessage::Request(request) => {
+                if !self.drain.received(&request.id) {
+                    self.output.push_error(
+                        INVALID_REQUEST,
+                        "a request with this id is still being answered",
+                        Some(&request.id.clone().into_json_value()),
+                    );
+                    return None;
+                }
+                self.opened |= opens_lifecycle(&request.request);
+            }
+            JsonRpcMessage::Notification(notification) => {
+                if !self.opened {
+                    tracing::debug!("notification before the first request");
+                    return None;
+                }
+                if let ClientNotification::CancelledNotification(cancelled) = &notification.notification
+                    && let Some(id) = &cancelled.params.request_id
+                {
+                    self.drain.answered(id);
+                }
+            }
+            JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => {
+                if !self.opened {
+                    tracing::debug!("response before the first request");
+                    return None;
+                }
+            }
+        }
+        Some(message)
+    }
+}
+
+/// Whether rmcp takes `request` as the beginning of a connection, legacy or stateless.
+fn opens_lifecycle(request: &ClientRequest) -> bool {
+    match request {
+        ClientRequest::InitializeRequest(_) => true,
+        ClientRequest::PingRequest(_) | ClientRequest::DiscoverRequest(_) => false,
+        other => {
+            let meta = other.get_meta();
+            meta.missing_required_keys(&ProtocolVersion::V_2026_07_28).is_empty()
+                && meta.protocol_version().is_some_and(|version| ProtocolVersion::KNOWN_VERSIONS.contains(&version))
+        }
+    }
+}
+
+impl Transport<RoleServer> for StdioTransport {
+    type Error = io::Error;
+
+    fn send(
+        &mut self,
+        message: ServerJsonRpcMessage,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
+        let answered = match &message {
+            JsonRpcMessage::Response(response) => Some(response.id.clone()),
+            JsonRpcMessage::Error(error) => error.id.clone(),
+            JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => None,
+        };
+        let pushed = serde_json::to_vec(&message).map_err(io::Error::from).and_then(|bytes| self.output.push(bytes));
+        let output = Arc::clone(&self.output);
+        let drain = Arc::clone(&self.drain);
+        async move {
+            let result = match pushed {
+                Ok(Flushed::Yes) => Ok(()),
+                Ok(Flushed::No) => output.flush().await,
+                Err(error) => Err(error),
+            };
+            if let Some(id) = answered {
+                drain.answered(&id);
+            }
+            if result.is_err() {
+                // Nobody reads any more.
+                drain.begin();
+            }
+            result
+        }
+    }
+
+    async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
+        let drain = Arc::clone(&self.drain);
+        while !self.ended {
+            let line = tokio::select! {
+                biased;
+                () = drain.begun() => {
+                    drain.finished().await;
+                    self.ended = true;
+                    break;
+                }
+                line = self.next_line() => line,
+            };
+            match line {
+                Line::Whole(line) => {
+                    if let Some(message) = self.take(&line) {
+                        return Some(message);
+                    }
+                }
+                Line::TooLong => {
+                    let reason = format!("the line is longer than {LINE_BYTES_MAX} bytes");
+                    self.output.push_error(INVALID_REQUEST, &reason, None);
+                }
+                Line::End => drain.begin(),
+            }
+        }
+        None
+    }
+
+    async fn close(&mut self) -> Result<(), Self::Error> {
+        self.ended = true;
+        self.output.flush().await
+    }
+}
+
+/// Cuts what was read into lines, never holding more than [`LINE_BYTES_MAX`] of one.
+#[derive(Default)]
+struct Lines {
+    unfinished: Vec<u8>,
+    ready: VecDeque<Line>,
+    discarding: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Line {
+    Whole(Vec<u8>),
+    TooLong,
+    End,
+}
+
+impl Lines {
+    fn push(&mut self, mut bytes: &[u8]) {
+        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+            self.extend(&bytes[..end]);
+            let line = std::mem::take(&mut self.unfinished);
+            if !std::mem::take(&mut self.discarding) {
+                let text = line.strip_suffix(b"\r").unwrap_or(&line);
+                if !text.iter().all(u8::is_ascii_whitespace) {
+                    let length = text.len();
+                    let mut line = line;
+                    line.truncate(length);
+                    self.ready.push_back(Line::Whole(line));
+                }
+            }
+            bytes = &bytes[end + 1..];
+        }
+        self.extend(bytes);
+    }
+
+    fn extend(&mut self, bytes: &[u8]) {
+        if self.discarding {
+            return;
+        }
+        if self.unfinished.len() + bytes.len() > LINE_BYTES_MAX {
+            self.discarding = true;
+            self.unfinished = Vec::new();
+            self.ready.push_back(Line::TooLong);
+        } else {
+            self.unfinished.extend_from_slice(bytes);
+        }
+    }
+
+    fn next(&mut self) -> Option<Line> {
+        self.ready.pop_front()
+    }
+}
+
+/// What is to be written, in order, and where to.
+struct Output {
+    sink: Sink,
+    unwritten: Mutex<VecDeque<u8>>,
+}
+
+enum Sink {
+    Pipe(pipe::Sender),
+    Socket(UnixStream),
+    /// A file or a terminal: written through a blocking thread.
+    Other(tokio::sync::Mutex<tokio::io::Stdout>),
+}
+
+enum Flushed {
+    Yes,
+    No,
+}
+
+impl Output {
+    /// Queues one line and writes as much as goes without waiting.
+    fn push(&self, mut line: Vec<u8>) -> io::Result<Flushed> {
+        line.push(b'\n');
+        let mut unwritten = self.lock();
+        unwritten.extend(line);
+        self.write_some(&mut unwritten)
+    }
+
+    fn push_error(&self, code: i32, message: &str, id: Option<&Value>) {
+        let error = json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": message } });
+        if let Err(error) = self.push(error.to_string().into_bytes()) {
+            tracing::debug!(%error, "cannot answer a malformed line");
+        }
+    }
+
+    fn write_some(&self, unwritten: &mut VecDeque<u8>) -> io::Result<Flushed> {
+        while !unwritten.is_empty() {
+            let (front, _) = unwritten.as_slices();
+            let written = match &self.sink {
+                Sink::Pipe(pipe) => pipe.try_write(front),
+                Sink::Socket(socket) => socket.try_write(front),
+                Sink::Other(_) => return Ok(Flushed::No),
+            };
+            match written {
+                Ok(count) => drop(unwritten.drain(..count)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::No),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    unwritten.clear();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Flushed::Yes)
+    }
+
+    /// Waits until everything queued so far is written.
+    async fn flush(&self) -> io::Result<()> {
+        loop {
+            match &self.sink {
+                Sink::Pipe(pipe) => pipe.writable().await?,
+                Sink::Socket(socket) => socket.writable().await?,
+                Sink::Other(stdout) => {
+                    let mut stdout = stdout.lock().await;
+                    let bytes: Vec<u8> = std::mem::take(&mut *self.lock()).into();
+                    stdout.write_all(&bytes).await?;
+                    return stdout.flush().await;
+                }
+            }
+            if matches!(self.write_some(&mut self.lock())?, Flushed::Yes) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits until at most `bytes` are unwritten, or cannot be written any more.
+    async fn below(&self, bytes: usize) {
+        while self.lock().len() > bytes {
+            if self.flush().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<u8>> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Opens a pipe anew, so that being non-blocking stays ours: whoever shares the inherited one is not disturbed.
+fn reopen(descriptor: impl AsFd, flags: OFlags) -> io::Result<OwnedFd> {
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fd/{}", descriptor.as_fd().as_raw_fd());
+    Ok(rustix::fs::open(path, flags | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+fn file_type(descriptor: impl AsFd) -> io::Result<FileType> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(descriptor)?.st_mode))
+}
+
+fn socket(descriptor: impl AsFd) -> io::Result<UnixStream> {
+    let socket = std::os::unix::net::UnixStream::from(descriptor.as_fd().try_clone_to_owned()?);
+    socket.set_nonblocking(true)?;
+    UnixStream::from_std(socket)
+}
+
+fn open_input() -> io::Result<Box<dyn AsyncRead + Send + Unpin>> {
+    let stdin = io::stdin();
+    match file_type(&stdin)? {
+        FileType::Fifo => {
+            if let Ok(pipe) = reopen(&stdin, OFlags::RDONLY).and_then(pipe::Receiver::from_owned_fd) {
+                return Ok(Box::new(pipe));
+            }
+        }
+        FileType::Socket => {
+            if let Ok(socket) = socket(&stdin) {
+                return Ok(Box::new(socket));
+            }
+        }
+        _ => {}
+    }
+    Ok(Box::new(tokio::io::stdin()))
+}
+
+fn open_output() -> io::Result<Sink> {
+    let stdout = io::stdout();
+    match file_type(&stdout)? {
+        FileType::Fifo => {
+            if let Ok(pipe) = reopen(&stdout, OFlags::WRONLY).and_then(pipe::Sender::from_owned_fd) {
+                return Ok(Sink::Pipe(pipe));
+            }
+        }
+        FileType::Socket => {
+            if let Ok(socket) = socket(&stdout) {
+                return Ok(Sink::Socket(socket));
+            }
+        }
+        _ => {}
+    }
+    Ok(Sink::Other(tokio::sync::Mutex::new(tokio::io::stdout())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(chunks: &[&[u8]]) -> Vec<Line> {
+        let mut lines = Lines::default();
+        chunks.iter().for_each(|chunk| lines.push(chunk));
+        std::iter::from_fn(|| lines.next()).collect()
+    }
+
+    #[test]
+    fn lines_are_cut_wherever_reads_end() {
+        let whole = |text: &str| Line::Whole(text.as_bytes().to_vec());
+        assert_eq!(lines(&[b"a\nb\r\n\n  \nc"]), [whole("a"), whole("b")]);
+        assert_eq!(lines(&[b"a", b"b\nc", b"\n"]), [whole("ab"), whole("c")]);
+    }
+
+    #[test]
+    fn long_line_is_dropped_and_the_next_one_read() {
+        let long = vec![b'x'; LINE_BYTES_MAX];
+        assert_eq!(lines(&[&long, b"x", b"xx\nok\n"]), [Line::TooLong, Line::Whole(b"ok".to_vec())]);
+    }
+}
