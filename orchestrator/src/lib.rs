@@ -1,1 +1,9 @@
-//! Being built.
+//! The MCP client over the Tollgate servers and any others: it merges their tools into one catalogue
+//! and their costs into one ledger, and runs an agent over them.
+
+pub mod agent;
+pub mod catalogue;
+pub mod cli;
+pub mod config;
+pub mod fleet;
+pub mod report;

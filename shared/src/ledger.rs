@@ -10,3 +10,6 @@ pub mod verify;
 pub use chain::{Head, NewEntry, StoredEntry};
 pub use store::{Ledger, LedgerError};
 pub use verify::{Fault, Verification, verify};
+
+#[cfg(test)]
+mod tests;

@@ -33,10 +33,10 @@ use charge::House;
 use drain::Drain;
 use handler::ToolServer;
 use stdio::StdioTransport;
-use tool::Toolbox;
+
 
 pub use charge::Call;
-pub use tool::{Answer, Effect, Price, Tool};
+pub use tool::{Answer, Effect, Price, Tool, Toolbox};
 
 /// Exit code of a configuration or an argument that cannot be used.
 pub const EXIT_USAGE: u8 = 2;

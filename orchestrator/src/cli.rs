@@ -1,0 +1,125 @@
+//! The commands.
+
+mod audit;
+mod call;
+mod costs;
+mod run;
+mod tools;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use jiff::{Span, Timestamp, Zoned};
+use tollgate_shared::error_chain::Chain;
+use tollgate_shared::serve::{CommonArguments, EXIT_USAGE, log_to_stderr};
+
+use crate::config::House;
+
+/// Exit code of a call that was refused or failed, of a run that did not come out as expected, and of a ledger that is not whole.
+pub const EXIT_NOT_AS_EXPECTED: u8 = 1;
+
+/// The MCP client over the Tollgate servers and any others.
+#[derive(Parser)]
+#[command(name = "orchestrator", version, about, arg_required_else_help = true)]
+struct Arguments {
+    #[command(flatten)]
+    common: CommonArguments,
+    /// A file with `mcpServers`, as other hosts have them, whose servers are used too
+    #[arg(long, global = true, value_name = "FILE")]
+    mcp_json: Vec<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show every tool of every server, with its price and what its schema costs per turn
+    Tools(tools::ToolsArguments),
+    /// Call one tool and show its answer and receipt
+    Call(call::CallArguments),
+    /// Run the turns of a script, and show what each did and cost
+    Run(run::RunArguments),
+    /// Show what everything cost
+    Costs(costs::CostsArguments),
+    /// Look at the ledger's decisions, or verify that nobody tampered with it
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+}
+
+/// Parses the arguments and carries out the command.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Err(reason) = log_to_stderr(&arguments.common.log) {
+        eprintln!("orchestrator: {reason}");
+        return ExitCode::from(EXIT_USAGE);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("orchestrator: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(carry_out(arguments)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("orchestrator: {}", Chain(error.as_ref()));
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let house = House::load(&arguments.common, &arguments.mcp_json)?;
+    if arguments.common.check_config {
+        print(&house.description);
+        return Ok(ExitCode::SUCCESS);
+    }
+    match arguments.command {
+        Some(Command::Tools(arguments)) => tools::run(&house, &arguments).await,
+        Some(Command::Call(arguments)) => call::run(&house, arguments).await,
+        Some(Command::Run(arguments)) => run::run(&house, &arguments).await,
+        Some(Command::Costs(arguments)) => costs::run(&house, &arguments).await,
+        Some(Command::Audit(command)) => audit::run(&house, &command).await,
+        None => anyhow::bail!("no command; see `orchestrator --help`"),
+    }
+}
+
+/// Writes to stdout, where a reader that went away (`| head`) is no error.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// Reads an instant, a date in UTC, or how long ago: `2026-11-21T08:00:00Z`, `2026-11-21`, `24h`, `7d`.
+fn parse_since(text: &str) -> Result<Timestamp, String> {
+    if let Ok(instant) = text.parse::<Timestamp>() {
+        return Ok(instant);
+    }
+    if let Ok(date) = text.parse::<jiff::civil::Date>() {
+        return date
+            .to_zoned(jiff::tz::TimeZone::UTC)
+            .map(|start| start.timestamp())
+            .map_err(|error| error.to_string());
+    }
+    let ago: Span = text.parse().map_err(|_| {
+        format!("`{text}` is neither an instant (2026-11-21T08:00:00Z), a date (2026-11-21) nor a time ago (24h, 7d)")
+    })?;
+    Zoned::now().checked_sub(ago.abs()).map(|then| then.timestamp()).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_takes_instants_dates_and_durations() {
+        assert_eq!(parse_since("2026-11-21T08:00:00Z").unwrap().to_string(), "2026-11-21T08:00:00Z");
+        assert_eq!(parse_since("2026-11-21").unwrap().to_string(), "2026-11-21T00:00:00Z");
+        assert!(parse_since("24h").unwrap() < Timestamp::now());
+        assert!(parse_since("7d").unwrap() < parse_since("24h").unwrap());
+        assert!(parse_since("yesterday-ish").is_err());
+    }
+}

@@ -1,0 +1,328 @@
+//! Which servers there are and how they are started.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tollgate_shared::config::{Settings, did_you_mean, nearest};
+use tollgate_shared::price::PriceList;
+use tollgate_shared::serve::CommonArguments;
+use tollgate_shared::state_dir::StateDir;
+
+/// The servers of the house, by short name; each program is `mcp-<name>`.
+pub const OWN_SERVERS: &[&str] = &["ralph", "git", "database", "deploy"];
+
+/// Largest `.mcp.json` that is read.
+const MCP_JSON_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The table `[orchestrator]`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct OrchestratorConfig {
+    /// Which of the servers of the house to use; found beside this program, else on PATH.
+    pub servers: Vec<String>,
+    /// Files with `mcpServers`, as other hosts have them, whose servers are used too. None is read unless
+    /// it is named here or with `--mcp-json`: an agent could write one.
+    pub mcp_json: Vec<PathBuf>,
+    /// How long one call may take, in milliseconds, unless its server has a limit of its own.
+    pub call_timeout_ms: u64,
+}
+
+impl Default for OrchestratorConfig {
+    fn default() -> Self {
+        Self {
+            servers: OWN_SERVERS.iter().map(|name| (*name).to_owned()).collect(),
+            mcp_json: Vec::new(),
+            call_timeout_ms: 300_000,
+        }
+    }
+}
+
+/// The tables `[servers.<name>]`: other stdio MCP servers.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct ForeignServers(pub BTreeMap<String, ForeignServer>);
+
+/// One table `[servers.<name>]`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ForeignServer {
+    /// The program.
+    pub command: String,
+    /// Its arguments.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Environment variables it gets besides PATH, HOME, LANG, LOGNAME, SHELL, TERM, TMPDIR and USER.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Its working directory, from the workspace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<PathBuf>,
+    /// How long one call may take, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call_timeout_ms: Option<u64>,
+}
+
+/// Everything that the orchestrator may rely on.
+#[derive(Clone, Debug)]
+pub struct House {
+    /// Every server, own ones first.
+    pub servers: Vec<ServerSpec>,
+    /// The prices in force.
+    pub prices: PriceList,
+    /// Where relative paths start.
+    pub workspace: PathBuf,
+    /// Where everything is recorded.
+    pub state_dir: StateDir,
+    /// What is in force, secrets masked.
+    pub description: String,
+}
+
+/// How one server is started.
+#[derive(Clone, Debug)]
+pub struct ServerSpec {
+    /// Its short name: the first half of its tools' names in the catalogue.
+    pub name: String,
+    /// Whether it is one of the house, whose receipts are believed.
+    pub own: bool,
+    /// The program; a name without a slash is looked up on PATH.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// Environment variables it gets on top.
+    pub variables: BTreeMap<String, String>,
+    /// Its working directory.
+    pub folder: PathBuf,
+    /// How long one call may take.
+    pub call_timeout: Duration,
+}
+
+impl House {
+    /// Reads the configuration; `mcp_json` names further files with `mcpServers`.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the file and the key.
+    pub fn load(arguments: &CommonArguments, mcp_json: &[PathBuf]) -> anyhow::Result<Self> {
+        let settings = Settings::<OrchestratorConfig>::load("orchestrator", arguments.config.as_deref())?;
+        let foreign = Settings::<ForeignServers>::load("servers", arguments.config.as_deref())?;
+        let workspace = settings.workspace.clone();
+        let state_dir = StateDir::choose(arguments.state_dir.as_deref(), &workspace);
+        let timeout = Duration::from_millis(settings.own.call_timeout_ms.max(1));
+
+        let mut servers = Vec::new();
+        for name in &settings.own.servers {
+            servers.push(own_server(name, &settings, &state_dir, timeout)?);
+        }
+        let mut add = |name: &str, server: &ForeignServer, origin: &str| {
+            foreign_server(name, server, &workspace, timeout)
+                .with_context(|| format!("server `{name}` of {origin}"))
+                .and_then(|spec| {
+                    let taken = servers.iter().any(|known: &ServerSpec| known.name == spec.name);
+                    ensure!(!taken, "there is already a server of the name `{name}` ({origin})");
+                    servers.push(spec);
+                    Ok(())
+                })
+        };
+        for (name, server) in &foreign.own.0 {
+            add(name, server, "[servers]")?;
+        }
+        for path in settings.own.mcp_json.iter().map(|path| workspace.join(path)).chain(mcp_json.iter().cloned()) {
+            let origin = path.display().to_string();
+            for (name, server) in read_mcp_json(&path)? {
+                add(&name, &server, &origin)?;
+            }
+        }
+        let description = format!("{}{}", settings.describe(), tables_only(&foreign.describe()));
+        Ok(Self { servers, prices: settings.prices, workspace, state_dir, description })
+    }
+}
+
+/// Drops the head that the first description already has.
+fn tables_only(description: &str) -> String {
+    let lines: Vec<&str> = description.lines().filter(|line| !line.starts_with('#')).collect();
+    let end = lines.iter().position(|line| line.starts_with("[prices")).unwrap_or(lines.len());
+    let text = lines[..end].join("\n");
+    if text.trim() == "[servers]" { String::new() } else { format!("\n{text}\n") }
+}
+
+fn own_server(
+    name: &str,
+    settings: &Settings<OrchestratorConfig>,
+    state_dir: &StateDir,
+    call_timeout: Duration,
+) -> anyhow::Result<ServerSpec> {
+    if !OWN_SERVERS.contains(&name) {
+        let nearest = nearest(name, OWN_SERVERS.iter().copied());
+        bail!("orchestrator.servers: `{name}` is not a server of the house{}", did_you_mean(nearest));
+    }
+    // Both sides must write one ledger and read one configuration.
+    let mut arguments = vec!["--state-dir".to_owned(), absolute(state_dir.path())?];
+    if let Some(file) = &settings.file {
+        arguments.extend(["--config".to_owned(), absolute(file)?]);
+    }
+    let program = format!("mcp-{name}");
+    let beside = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join(&program)));
+    Ok(ServerSpec {
+        name: name.to_owned(),
+        own: true,
+        program: beside.filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(program)),
+        arguments,
+        variables: BTreeMap::new(),
+        folder: settings.workspace.clone(),
+        call_timeout,
+    })
+}
+
+fn absolute(path: &Path) -> anyhow::Result<String> {
+    let path = std::path::absolute(path).with_context(|| format!("cannot tell where {} is", path.display()))?;
+    path.into_os_string().into_string().map_err(|path| anyhow::anyhow!("{} is not UTF-8", path.display()))
+}
+
+fn foreign_server(
+    name: &str,
+    server: &ForeignServer,
+    workspace: &Path,
+    call_timeout: Duration,
+) -> anyhow::Result<ServerSpec> {
+    let well_formed = !name.is_empty()
+        && name.len() <= 32
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        && !name.contains("__");
+    ensure!(well_formed, "a name has at most 32 of A-Z a-z 0-9 - _, without two underscores in a row");
+    let reserved = OWN_SERVERS.contains(&name) || name == crate::catalogue::BUILT_IN;
+    ensure!(!reserved, "the name belongs to the house; choose another");
+    ensure!(!server.command.is_empty(), "`command` is empty");
+    Ok(ServerSpec {
+        name: name.to_owned(),
+        own: false,
+        program: if server.command.contains('/') { workspace.join(&server.command) } else { (&server.command).into() },
+        arguments: server.args.clone(),
+        variables: server.env.clone(),
+        folder: server.cwd.as_ref().map_or_else(|| workspace.to_owned(), |cwd| workspace.join(cwd)),
+        call_timeout: server.call_timeout_ms.map_or(call_timeout, |ms| Duration::from_millis(ms.max(1))),
+    })
+}
+
+/// The part of an `.mcp.json` that says how stdio servers are started. Other hosts put more into it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct McpJson {
+    mcp_servers: BTreeMap<String, McpJsonServer>,
+}
+
+#[derive(Deserialize)]
+struct McpJsonServer {
+    #[serde(default)]
+    command: Option<String>,
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    #[serde(default)]
+    cwd: Option<PathBuf>,
+}
+
+fn read_mcp_json(path: &Path) -> anyhow::Result<Vec<(String, ForeignServer)>> {
+    let context = || format!("cannot read {}", path.display());
+    ensure!(
+        std::fs::metadata(path).with_context(context)?.len() <= MCP_JSON_BYTES_MAX,
+        "{} is larger than 1 MiB",
+        path.display()
+    );
+    let text = std::fs::read_to_string(path).with_context(context)?;
+    let mut deserializer = serde_json::Deserializer::from_str(&text);
+    let file: McpJson = serde_path_to_error::deserialize(&mut deserializer).with_context(context)?;
+    let mut servers = Vec::new();
+    for (name, server) in file.mcp_servers {
+        let Some(command) = server.command else {
+            tracing::warn!(server = name, file = %path.display(), "left out: only stdio servers are supported");
+            continue;
+        };
+        let expand =
+            |text: &str| expand_variables(text).with_context(|| format!("server `{name}` of {}", path.display()));
+        servers.push((
+            name.clone(),
+            ForeignServer {
+                command: expand(&command)?,
+                args: server.args.iter().map(|text| expand(text)).collect::<Result<_, _>>()?,
+                env: server
+                    .env
+                    .iter()
+                    .map(|(variable, text)| Ok((variable.clone(), expand(text)?)))
+                    .collect::<anyhow::Result<_>>()?,
+                cwd: server.cwd,
+                call_timeout_ms: None,
+            },
+        ));
+    }
+    Ok(servers)
+}
+
+/// Replaces `${NAME}` and `${NAME:-default}` as the hosts that write these files do.
+fn expand_variables(text: &str) -> anyhow::Result<String> {
+    let mut expanded = String::new();
+    let mut rest = text;
+    while let Some((before, reference)) = rest.split_once("${") {
+        expanded.push_str(before);
+        let (reference, after) = reference.split_once('}').context("`${` without `}`")?;
+        let (name, default) = match reference.split_once(":-") {
+            Some((name, default)) => (name, Some(default)),
+            None => (reference, None),
+        };
+        match (std::env::var(name), default) {
+            (Ok(value), _) => expanded.push_str(&value),
+            (Err(_), Some(default)) => expanded.push_str(default),
+            (Err(_), None) => bail!("the environment variable {name} is not set"),
+        }
+        rest = after;
+    }
+    expanded.push_str(rest);
+    Ok(expanded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(command: &str) -> ForeignServer {
+        ForeignServer { command: command.into(), args: vec![], env: BTreeMap::new(), cwd: None, call_timeout_ms: None }
+    }
+
+    #[test]
+    fn names_that_would_be_confused_are_refused() {
+        for name in ["git", "ralph", "tollgate", "", "a__b", "a b", "ä", &"x".repeat(33)] {
+            assert!(foreign_server(name, &server("x"), Path::new("/w"), Duration::ZERO).is_err(), "{name}");
+        }
+        assert!(foreign_server("my-server_2", &server("x"), Path::new("/w"), Duration::ZERO).is_ok());
+    }
+
+    #[test]
+    fn relative_programs_start_from_the_workspace_and_names_from_path() {
+        let program = |command| foreign_server("a", &server(command), Path::new("/w"), Duration::ZERO).unwrap().program;
+        assert_eq!(program("npx"), Path::new("npx"));
+        assert_eq!(program("bin/x"), Path::new("/w/bin/x"));
+        assert_eq!(program("/opt/x"), Path::new("/opt/x"));
+    }
+
+    #[test]
+    fn mcp_json_of_other_hosts_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".mcp.json");
+        std::fs::write(
+            &path,
+            r#"{"mcpServers": {"a": {"type": "stdio", "command": "x", "args": ["${NOPE_ZZ:-d}"], "env": {"K": "v"}},
+                               "web": {"type": "http", "url": "http://127.0.0.1"}}, "other": 1}"#,
+        )
+        .unwrap();
+        let servers = read_mcp_json(&path).unwrap();
+        assert_eq!(servers.len(), 1);
+        assert_eq!(servers[0].1.args, ["d"]);
+        std::fs::write(&path, r#"{"mcpServers": {"a": {"command": 7}}}"#).unwrap();
+        let error = format!("{:#}", read_mcp_json(&path).unwrap_err());
+        assert!(error.contains("mcpServers.a.command"), "{error}");
+    }
+}

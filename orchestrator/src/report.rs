@@ -1,0 +1,6 @@
+//! Tables for people, JSON and CSV for programs.
+
+pub mod costs;
+pub mod run;
+pub mod table;
+pub mod tools;

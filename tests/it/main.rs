@@ -1,0 +1,8 @@
+//! The whole bundle, driven from outside over stdio.
+#![allow(clippy::unwrap_used, reason = "a panic is a failure")]
+
+mod database;
+mod deploy;
+mod git;
+mod protocol;
+mod ralph;

@@ -1,0 +1,39 @@
+//! Development tasks, run as `cargo xtask <task>`.
+
+mod demo;
+mod schemas;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Development tasks of Tollgate")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build everything and run an agent on a small real service, in a temporary folder
+    Demo(demo::DemoArguments),
+    /// Write the JSON Schemas of schemas/ from the types
+    Schemas {
+        /// Only compare, and fail when a file is not up to date
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().task {
+        Task::Demo(arguments) => demo::run(&arguments),
+        Task::Schemas { check } => schemas::run(check),
+    }
+}
+
+/// Returns the root of the repository.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()
+}
