@@ -1,8 +1,9 @@
 //! The append-only, hash-chained record of every call and every decision.
 //!
 //! One SQLite file, written by several processes at once. [`chain`] says how entries hang
-//! together, [`store`] writes and reads them, [`verify`] finds what was tampered with.
+//! together, [`store`] appends and reads them, [`verify`] finds what was tampered with.
 
+mod append;
 pub mod chain;
 pub mod store;
 pub mod verify;

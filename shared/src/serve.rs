@@ -34,7 +34,6 @@ use drain::Drain;
 use handler::ToolServer;
 use stdio::StdioTransport;
 
-
 pub use charge::Call;
 pub use tool::{Answer, Effect, Price, Tool, Toolbox};
 

@@ -1,25 +1,21 @@
 //! Writing and reading the ledger.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteSynchronous;
-use sqlx::{Connection, QueryBuilder, Row, SqliteConnection};
-use tokio::sync::{Mutex, oneshot};
+use sqlx::{Connection, Row, SqliteConnection};
+use tokio::sync::Mutex as AsyncMutex;
 
+use super::append::{self, Appender, Drained, Patience};
 use super::chain::{Head, NewEntry, StoredEntry};
 use crate::audit::AuditEntry;
-use crate::error_chain::Chain;
 use crate::ids::EntryId;
 use crate::receipt::Receipt;
 use crate::sqlite::{self, OpenError};
 use crate::state_dir::{StateDir, StateDirError};
-
-/// Entries written by one statement: few enough for SQLite's limit on bound values, enough to share one commit.
-const BATCH_ENTRIES_MAX: usize = 64;
-
-const INSERT: &str = "INSERT INTO entry (seq, id, kind, body, prev, hash) VALUES (?, ?, ?, ?, ?, ?)";
 
 /// The ledger cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -52,25 +48,16 @@ pub enum LedgerError {
 /// The ledger of one state folder; opened by the first call that needs it.
 pub struct Ledger {
     state_dir: StateDir,
-    queue: std::sync::Mutex<Vec<Pending>>,
-    writer: Mutex<Option<Writer>>,
-}
-
-struct Pending {
-    entries: Vec<NewEntry>,
-    done: oneshot::Sender<Result<(), LedgerError>>,
-}
-
-struct Writer {
-    connection: SqliteConnection,
-    head: Head,
+    opening: AsyncMutex<()>,
+    shared: Arc<Appender>,
 }
 
 impl Ledger {
     /// Names the ledger of `state_dir`; nothing is opened or made yet.
     #[must_use]
     pub fn new(state_dir: StateDir) -> Self {
-        Self { state_dir, queue: std::sync::Mutex::default(), writer: Mutex::new(None) }
+        let shared = Arc::new(Appender::new(state_dir.ledger()));
+        Self { state_dir, opening: AsyncMutex::default(), shared }
     }
 
     /// Returns the path of the file.
@@ -79,39 +66,54 @@ impl Ledger {
         self.state_dir.ledger()
     }
 
+    /// Opens the ledger where it is not open yet, so that a call with an effect does not find out afterwards
+    /// that it cannot be recorded.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`] says why it cannot be opened.
+    pub async fn open(&self) -> Result<(), LedgerError> {
+        if self.shared.is_open() {
+            return Ok(());
+        }
+        let _one_at_a_time = self.opening.lock().await;
+        if self.shared.is_open() {
+            return Ok(());
+        }
+        self.state_dir.create()?;
+        // Only a power cut can take back the last entries, and takes them from the end, so the chain stays whole.
+        sqlite::open(&self.path(), &MIGRATOR, SqliteSynchronous::Normal)
+            .await?
+            .close()
+            .await
+            .map_err(LedgerError::Read)?;
+        let shared = Arc::clone(&self.shared);
+        blocking(move || shared.open()).await
+    }
+
     /// Appends `entries`, in order and without a stranger's entry between them.
     ///
-    /// They are visible to every process when this returns and outlive a killed process. Calls
-    /// that wait at the same time share one commit: the first to get the file writes for all.
+    /// They are visible to every process when this returns and outlive a killed process. Calls that wait at
+    /// the same time share one commit: whoever gets the file writes for all.
     ///
     /// # Errors
     ///
     /// [`LedgerError`]; then none of `entries` was written.
     pub async fn append(&self, entries: Vec<NewEntry>) -> Result<(), LedgerError> {
-        let (done, mut written) = oneshot::channel();
-        self.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(Pending { entries, done });
-        let mut writer = self.writer.lock().await;
-        if let Ok(result) = written.try_recv() {
-            return result;
+        self.open().await?;
+        let count = entries.len();
+        let written = self.shared.enqueue(entries);
+        // An uncontended append takes some 20 µs, less than handing it to another thread and back would.
+        if self.shared.drain(Patience::None) == Drained::Contended {
+            let shared = Arc::clone(&self.shared);
+            tokio::task::spawn_blocking(move || shared.drain(Patience::Busy));
         }
-        let batch = std::mem::take(&mut *self.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-        let result = match Self::opened(&self.state_dir, &mut writer).await {
-            Ok(open) => open.append_all(&batch).await,
-            Err(error) => Err(error),
-        };
-        if result.is_err() {
-            // The connection may be in any state; the next append opens a new one.
-            *writer = None;
+        written.await.unwrap_or_else(|_| Err(LedgerError::Append("the writer was stopped".into())))?;
+        if self.shared.wants_checkpoint(count) {
+            let path = self.path();
+            tokio::task::spawn_blocking(move || append::checkpoint(&path));
         }
-        drop(writer);
-        for pending in batch {
-            // Whoever waited may be gone; its entries are written all the same.
-            let _ = pending.done.send(match &result {
-                Ok(()) => Ok(()),
-                Err(error) => Err(LedgerError::Append(Chain(error).to_string())),
-            });
-        }
-        written.await.unwrap_or_else(|_| Err(LedgerError::Append("the writer was stopped".into())))
+        Ok(())
     }
 
     /// Appends `entry` unless its id is there already; returns whether it was new.
@@ -120,23 +122,9 @@ impl Ledger {
     ///
     /// [`LedgerError`]; then it was not written.
     pub async fn append_once(&self, entry: NewEntry) -> Result<bool, LedgerError> {
-        let mut writer = self.writer.lock().await;
-        let open = Self::opened(&self.state_dir, &mut writer).await?;
-        let result = open.append_once(&entry).await;
-        if result.is_err() {
-            *writer = None;
-        }
-        result
-    }
-
-    /// Opens the ledger now, so that the first call with an effect does not find out afterwards that it cannot be recorded.
-    ///
-    /// # Errors
-    ///
-    /// [`LedgerError`] says why it cannot be opened.
-    pub async fn open(&self) -> Result<(), LedgerError> {
-        let mut writer = self.writer.lock().await;
-        Self::opened(&self.state_dir, &mut writer).await.map(|_| ())
+        self.open().await?;
+        let shared = Arc::clone(&self.shared);
+        blocking(move || shared.append_once(&entry)).await
     }
 
     /// Returns a connection that only reads, or `None` where no ledger has been written yet.
@@ -151,121 +139,15 @@ impl Ledger {
         }
         Ok(Some(Reader { connection: sqlite::open_read_only(&path).await? }))
     }
-
-    async fn opened<'a>(state_dir: &StateDir, slot: &'a mut Option<Writer>) -> Result<&'a mut Writer, LedgerError> {
-        let writer = match slot.take() {
-            Some(writer) => writer,
-            None => Writer::open(state_dir).await?,
-        };
-        Ok(slot.insert(writer))
-    }
 }
 
-impl Writer {
-    async fn open(state_dir: &StateDir) -> Result<Self, LedgerError> {
-        state_dir.create()?;
-        // Only a power cut can take back the last entries, and takes them from the end, so the chain stays whole.
-        let durability = SqliteSynchronous::Normal;
-        let mut connection = sqlite::open(&state_dir.ledger(), &MIGRATOR, durability).await?;
-        let head = read_head(&mut connection).await.map_err(LedgerError::Read)?;
-        Ok(Self { connection, head })
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LedgerError> + Send + 'static,
+) -> Result<T, LedgerError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(LedgerError::Append(error.to_string())),
     }
-
-    async fn append_all(&mut self, batch: &[Pending]) -> Result<(), LedgerError> {
-        let entries: Vec<&NewEntry> = batch.iter().flat_map(|pending| &pending.entries).collect();
-        for entries in entries.chunks(BATCH_ENTRIES_MAX) {
-            // Most of the time nobody else wrote since, and one statement is all it takes.
-            match insert(&mut self.connection, self.head, entries).await {
-                Ok(head) => self.head = head,
-                Err(error) if is_constraint(&error) => {
-                    self.append_locked(entries).await.map_err(|error| append_error(&error))?;
-                }
-                Err(error) => return Err(append_error(&error)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Appends after whatever other processes wrote, holding them off meanwhile.
-    async fn append_locked(&mut self, entries: &[&NewEntry]) -> Result<(), sqlx::Error> {
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
-        let head = read_head(&mut transaction).await?;
-        let head = insert(&mut transaction, head, entries).await?;
-        transaction.commit().await?;
-        self.head = head;
-        Ok(())
-    }
-
-    async fn append_once(&mut self, entry: &NewEntry) -> Result<bool, LedgerError> {
-        let mut transaction =
-            self.connection.begin_with("BEGIN IMMEDIATE").await.map_err(|error| append_error(&error))?;
-        let known = sqlx::query("SELECT 1 FROM entry WHERE id = ?")
-            .bind(entry.id.to_string())
-            .fetch_optional(&mut *transaction)
-            .await
-            .map_err(|error| append_error(&error))?;
-        let mut head = read_head(&mut transaction).await.map_err(|error| append_error(&error))?;
-        if known.is_none() {
-            head = insert(&mut transaction, head, &[entry]).await.map_err(|error| append_error(&error))?;
-        }
-        transaction.commit().await.map_err(|error| append_error(&error))?;
-        self.head = head;
-        Ok(known.is_none())
-    }
-}
-
-fn append_error(error: &sqlx::Error) -> LedgerError {
-    LedgerError::Append(Chain(error).to_string())
-}
-
-fn is_constraint(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| {
-        // The low byte of SQLite's extended code; 19 is SQLITE_CONSTRAINT, whichever constraint it was.
-        code.parse::<i32>().is_ok_and(|code| code & 0xff == 19)
-    })
-}
-
-async fn insert(connection: &mut SqliteConnection, head: Head, entries: &[&NewEntry]) -> Result<Head, sqlx::Error> {
-    if let [entry] = entries {
-        let id = entry.id.to_string();
-        let next = head.after(&id, entry.kind.as_str(), &entry.body);
-        sqlx::query(INSERT)
-            .bind(next.seq)
-            .bind(id)
-            .bind(entry.kind.as_str())
-            .bind(&entry.body)
-            .bind(head.hash.as_bytes().as_slice())
-            .bind(next.hash.as_bytes().as_slice())
-            .execute(connection)
-            .await?;
-        return Ok(next);
-    }
-    let mut last = head;
-    let mut statement = QueryBuilder::new("INSERT INTO entry (seq, id, kind, body, prev, hash) ");
-    statement.push_values(entries, |mut row, entry| {
-        let id = entry.id.to_string();
-        let next = last.after(&id, entry.kind.as_str(), &entry.body);
-        row.push_bind(next.seq)
-            .push_bind(id)
-            .push_bind(entry.kind.as_str())
-            .push_bind(&entry.body)
-            .push_bind(last.hash.as_bytes().to_vec())
-            .push_bind(next.hash.as_bytes().to_vec());
-        last = next;
-    });
-    if !entries.is_empty() {
-        statement.build().execute(connection).await?;
-    }
-    Ok(last)
-}
-
-async fn read_head(connection: &mut SqliteConnection) -> Result<Head, sqlx::Error> {
-    let row = sqlx::query("SELECT seq, hash FROM head").fetch_one(connection).await?;
-    let hash: [u8; 32] = row
-        .try_get::<Vec<u8>, _>(1)?
-        .try_into()
-        .map_err(|_| sqlx::Error::Decode("head hash is not 32 bytes".into()))?;
-    Ok(Head { seq: row.try_get(0)?, hash: hash.into() })
 }
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
@@ -282,7 +164,15 @@ impl Reader {
     ///
     /// [`LedgerError::Read`].
     pub async fn head(&mut self) -> Result<Head, LedgerError> {
-        read_head(&mut self.connection).await.map_err(LedgerError::Read)
+        let read = async {
+            let row = sqlx::query("SELECT seq, hash FROM head").fetch_one(&mut self.connection).await?;
+            let hash: [u8; 32] = row
+                .try_get::<Vec<u8>, _>(1)?
+                .try_into()
+                .map_err(|_| sqlx::Error::Decode("the hash of the head is not 32 bytes".into()))?;
+            Ok(Head { seq: row.try_get(0)?, hash: hash.into() })
+        };
+        read.await.map_err(LedgerError::Read)
     }
 
     /// Returns every entry in the order of the chain, unchecked.

@@ -174,6 +174,35 @@ async fn swapped_entries_are_found() {
 }
 
 #[tokio::test]
+async fn entries_are_never_written_into_a_removed_file() {
+    let (_folder, ledger) = with_entries(2).await;
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{suffix}", ledger.path().display()));
+    }
+    ledger.append(vec![entry()]).await.unwrap();
+    let found = verify(&ledger, None).await.unwrap();
+    assert_eq!((found.receipts, found.faults), (1, vec![]));
+}
+
+#[tokio::test]
+async fn moved_entries_and_moved_heads_are_found() {
+    for change in [
+        "UPDATE entry SET seq = 99 WHERE seq = 2",
+        "UPDATE entry SET seq = seq + 1000",
+        "UPDATE entry SET seq = seq + 1 WHERE seq = (SELECT max(seq) FROM entry)",
+        "UPDATE head SET seq = seq + 1",
+        "UPDATE head SET hash = zeroblob(32)",
+        "UPDATE head SET seq = 0, hash = zeroblob(32)",
+        "DELETE FROM head",
+    ] {
+        let (_folder, ledger) = with_entries(4).await;
+        sqlx::raw_sql(change).execute(&mut tamper(&ledger).await).await.unwrap();
+        let whole = verify(&ledger, None).await.is_ok_and(|found| found.is_whole());
+        assert!(!whole, "{change}");
+    }
+}
+
+#[tokio::test]
 async fn ledger_cut_back_with_its_head_is_found_with_a_noted_head() {
     let (_folder, ledger) = with_entries(6).await;
     let noted = verify(&ledger, None).await.unwrap().head;
