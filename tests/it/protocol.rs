@@ -50,6 +50,10 @@ async fn malformed_lines_are_answered_and_the_server_goes_on() {
             (b"{}", -32600),
             (b"{\"jsonrpc\":\"1.0\",\"id\":1,\"method\":\"tools/list\"}", -32600),
             (b"{\"id\":1,\"method\":\"tools/list\"}", -32600),
+            (b"{\"jsonrpc\":\"2.0\",\"method\":\"\"}", -32600),
+            (b"{\"jsonrpc\":\"2.0\",\"method\":\"../../../etc/passwd\"}", -32600),
+            (b"{\"jsonrpc\":\"2.0\",\"method\":\"tools/list\",\"params\":\"not_an_object\"}", -32600),
+            (b"{\"jsonrpc\":\"2.0\",\"method\":\"tools/list\",\"id\":null}", -32600),
         ] {
             let answer = answer_to(&server, line).await;
             assert_eq!(answer["error"]["code"], code, "{name}: {:?}", String::from_utf8_lossy(&line[..line.len().min(60)]));

@@ -115,6 +115,13 @@ impl StdioTransport {
                 self.opened |= opens_lifecycle(&request.request);
             }
             JsonRpcMessage::Notification(notification) => {
+                if let ClientNotification::CustomNotification(custom) = &notification.notification
+                    && !custom.method.starts_with("notifications/")
+                {
+                    let reason = "a message without an id is a notification, whose method starts with `notifications/`";
+                    self.output.push_error(INVALID_REQUEST, reason, None);
+                    return None;
+                }
                 if !self.opened {
                     tracing::debug!("notification before the first request");
                     return None;

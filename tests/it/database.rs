@@ -1,0 +1,1 @@
+//! Attacks beside uses of mcp-database.
