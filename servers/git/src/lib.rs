@@ -1,1 +1,127 @@
-//! Being built.
+//! mcp-git: git for agents, under protected-branch rules.
+//!
+//! Every call opens its repository anew, inside the configured [`roots`]; what writes a branch needs a
+//! [`protect::WritableBranch`], which only the rules make. Everything goes through libgit2: no `git`, no hook, no
+//! external filter, diff driver or file-system monitor is ever run, whatever a repository's configuration says.
+
+pub mod branch_name;
+pub mod commit_message;
+pub mod config;
+pub mod fold;
+pub mod git_error;
+pub mod moment;
+pub mod patience;
+pub mod protect;
+pub mod repository;
+pub mod roots;
+pub mod tools;
+pub mod worktree_file;
+pub mod worktree_path;
+
+use anyhow::Context;
+use git2::{ErrorCode, Repository, Signature};
+use tollgate_shared::refusal::Refusal;
+use tollgate_shared::serve::tool::Toolbox;
+use tollgate_shared::serve::{Server, Startup};
+
+use config::{AuthorConfig, GitConfig};
+use git_error::failed;
+use protect::ProtectedBranches;
+use roots::Roots;
+
+/// The git server: where repositories may be, which branches are protected, whose name stands on commits.
+#[derive(Debug)]
+pub struct Git {
+    /// The folders that repositories may be in.
+    pub roots: Roots,
+    /// The branches that no tool writes.
+    pub protected: ProtectedBranches,
+    author: Option<AuthorConfig>,
+}
+
+impl Git {
+    /// Returns whose name stands on a commit made now in `repository`.
+    ///
+    /// # Errors
+    ///
+    /// `identity_missing` when neither the operator nor git's configuration says.
+    pub fn signature(&self, repository: &Repository) -> Result<Signature<'static>, Refusal> {
+        let signature = match &self.author {
+            Some(author) => Signature::now(&author.name, &author.email),
+            None => repository.signature(),
+        };
+        signature.map_err(|error| match error.code() {
+            ErrorCode::NotFound => Refusal::refused(
+                "identity_missing",
+                "nothing says whose name stands on commits",
+                "have the operator set `git.author` in tollgate.toml, or `user.name` and `user.email` in git's configuration",
+            ),
+            _ => failed("tell whose name stands on commits")(error),
+        })
+    }
+}
+
+impl Server for Git {
+    const NAME: &'static str = "git";
+    const PROGRAM: &'static str = "mcp-git";
+    const TITLE: &'static str = "Tollgate git";
+    const INSTRUCTIONS: &'static str = "Git under protected-branch rules. Work on a branch of your own: git_create_branch, \
+        git_checkout, git_add, git_commit. Commits to protected branches (main, release/*, …) are refused. Who made a \
+        commit is added to its message; do not write such lines yourself.";
+
+    type Config = GitConfig;
+
+    fn new(config: GitConfig, startup: &Startup) -> anyhow::Result<Self> {
+        anyhow::ensure!(!config.repositories.is_empty(), "`git.repositories` is empty: there is nothing to serve");
+        for root in &config.repositories {
+            anyhow::ensure!(!root.is_empty() && !root.contains('\0'), "`git.repositories` has an empty or impossible path");
+        }
+        let protected =
+            ProtectedBranches::new(&config.protected_branches).context("`git.protected_branches` has a wrong glob")?;
+        if let Some(author) = &config.author {
+            let usable = |text: &str| {
+                !text.trim().is_empty() && !text.contains(['<', '>']) && !text.chars().any(char::is_control)
+            };
+            anyhow::ensure!(usable(&author.name), "`git.author.name` is empty or has `<`, `>` or a control character");
+            anyhow::ensure!(usable(&author.email), "`git.author.email` is empty or has `<`, `>` or a control character");
+        }
+        Ok(Self { roots: Roots::new(startup.workspace.clone(), &config.repositories), protected, author: config.author })
+    }
+
+    fn tools() -> Toolbox<Self> {
+        tools::toolbox()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tollgate_shared::state_dir::StateDir;
+
+    use super::*;
+
+    fn start(config: GitConfig) -> anyhow::Result<Git> {
+        let workspace = Path::new("/work").to_owned();
+        let state_dir = StateDir::choose(None, &workspace);
+        Git::new(config, &Startup { workspace, state_dir })
+    }
+
+    #[test]
+    fn configuration_that_cannot_be_relied_on_is_an_error() {
+        let author = |name: &str, email: &str| Some(AuthorConfig { name: name.into(), email: email.into() });
+        let wrong = [
+            GitConfig { repositories: vec![], ..GitConfig::default() },
+            GitConfig { repositories: vec![String::new()], ..GitConfig::default() },
+            GitConfig { protected_branches: vec!["release/[".into()], ..GitConfig::default() },
+            GitConfig { author: author("", "a@example.com"), ..GitConfig::default() },
+            GitConfig { author: author("a <b>", "a@example.com"), ..GitConfig::default() },
+            GitConfig { author: author("a", "a\nb"), ..GitConfig::default() },
+        ];
+        for config in wrong {
+            assert!(start(config.clone()).is_err(), "{config:?}");
+        }
+        start(GitConfig::default()).unwrap();
+        start(GitConfig { author: author("Agent", "agent@example.com"), ..GitConfig::default() }).unwrap();
+    }
+}

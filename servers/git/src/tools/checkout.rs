@@ -1,0 +1,195 @@
+//! `git_checkout`: switch to a local branch, never at the cost of a local change.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use git2::build::CheckoutBuilder;
+use git2::{CheckoutNotificationType, ErrorCode, Repository};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tollgate_shared::refusal::Refusal;
+use tollgate_shared::serve::tool::Defined;
+use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
+
+use crate::Git;
+use crate::branch_name::{BranchName, quoted};
+use crate::git_error::{failed, index_locked};
+use crate::repository::head::Head;
+use crate::repository::lock::ChangeLock;
+use crate::repository::paths::shown;
+use crate::repository::refs::{begin, branch_moved, branch_tip};
+use crate::repository::{OpenRepository, operation_in_progress};
+
+/// How many paths in the way a refusal names: enough to see what it is about.
+const PATHS_SHOWN_MAX: usize = 50;
+
+/// How many linked worktrees are looked at; fleets have tens.
+const WORKTREES_MAX: usize = 1000;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    /// Path of the repository; default: the configured one.
+    repo_path: Option<String>,
+    /// An existing local branch.
+    branch_name: String,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Switched {
+    /// The root of the working tree.
+    repository: String,
+    /// The branch that is current now.
+    branch: String,
+    /// Its commit.
+    commit: String,
+    /// The branch that was current before; left out when HEAD was detached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous: Option<String>,
+    /// Whether commits to the branch are refused.
+    protected: bool,
+}
+
+pub(super) fn tool() -> Defined<Git> {
+    Tool::new(
+        "git_checkout",
+        "Switch branch",
+        "Switch the working tree to an existing local branch. Refuses when local changes would be overwritten; takes \
+         no commits, tags, remote branches or files.",
+        Effect::Adds,
+        Price::PerCall("git.switch"),
+    )
+    .idempotent()
+    .handler(run)
+}
+
+async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Switched>, Refusal> {
+    let switched = call.blocking(move || switch(&server, &request)).await?;
+    call.decide(
+        "switched",
+        format!("to {}", switched.branch),
+        json!({
+            "repository": switched.repository,
+            "branch": switched.branch,
+            "previous": switched.previous,
+            "commit": switched.commit,
+        }),
+    );
+    Ok(Answer::new(switched))
+}
+
+fn switch(server: &Git, request: &Request) -> Result<Switched, Refusal> {
+    let name = BranchName::parse(&request.branch_name)?;
+    let repository = OpenRepository::open(&server.roots, request.repo_path.as_deref())?;
+    let git = &repository.git;
+    let full = name.full();
+    let unknown = || {
+        Refusal::refused(
+            "unknown_branch",
+            format!("there is no local branch {} with a commit", quoted(name.as_str())),
+            "create it with git_create_branch first",
+        )
+    };
+    let _lock = ChangeLock::acquire(git)?;
+    branch_tip(git, &full)?.ok_or_else(unknown)?;
+    if let Some(operation) = repository.operation() {
+        return Err(operation_in_progress(operation));
+    }
+    // libgit2 writes the index last: better to find a lock before the files have changed.
+    if fs::symlink_metadata(git.path().join("index.lock")).is_ok() {
+        return Err(index_locked());
+    }
+    if let Some(worktree) = checked_out_elsewhere(git, &full) {
+        return Err(Refusal::refused(
+            "branch_checked_out",
+            format!("{} is checked out in another worktree, {}", quoted(name.as_str()), quoted(&worktree)),
+            "work there, or create a branch of your own with git_create_branch",
+        ));
+    }
+
+    // HEAD and the branch are held from before the files change until HEAD has moved, so that the files are those
+    // of the branch afterwards.
+    let head = Head::resolve(git)?;
+    let mut transaction = begin(git, &["HEAD", &full])?;
+    if Head::resolve(git)? != head {
+        return Err(branch_moved(name.as_str()));
+    }
+    let commit = branch_tip(git, &full)?.ok_or_else(unknown)?;
+    let (previous, current) = match &head {
+        Head::Branch { chain, .. } => (chain.first().map(|first| short(first)), chain.first() == Some(&full)),
+        Head::Detached(_) => (None, false),
+    };
+    if !current {
+        write_files(git, commit)?;
+        let signature = server.signature(git).ok();
+        let from = previous.clone().unwrap_or_else(|| head.commit().map_or_else(String::new, |id| id.to_string()));
+        let log = format!("checkout: moving from {from} to {name}");
+        transaction
+            .set_symbolic_target("HEAD", &full, signature.as_ref(), &log)
+            .and_then(|()| transaction.commit())
+            .map_err(failed("move HEAD"))?;
+    }
+    let protected = match Head::resolve(git)? {
+        Head::Branch { branch, .. } => server.protected.protects(branch.name()),
+        Head::Detached(_) => return Err(branch_moved(name.as_str())),
+    };
+    Ok(Switched { repository: repository.shown(), branch: name.to_string(), commit: commit.to_string(), previous, protected })
+}
+
+/// Makes the files those of `commit`, leaving local changes where the two commits agree.
+fn write_files(git: &Repository, commit: git2::Oid) -> Result<(), Refusal> {
+    let target = git.find_object(commit, None).map_err(failed("read the branch"))?;
+    let mut in_the_way = Vec::new();
+    let mut options = CheckoutBuilder::new();
+    options
+        .safe()
+        // Git overwrites ignored files; they are often the only copy of something, such as local settings.
+        .overwrite_ignored(false)
+        .notify_on(CheckoutNotificationType::CONFLICT)
+        .notify(|_, path, _, _, _| {
+            if in_the_way.len() < PATHS_SHOWN_MAX
+                && let Some(path) = path
+            {
+                in_the_way.push(shown(path.as_os_str().as_encoded_bytes()));
+            }
+            true
+        });
+    let result = git.checkout_tree(&target, Some(&mut options));
+    drop(options);
+    result.map_err(|error| {
+        if error.code() == ErrorCode::Conflict || !in_the_way.is_empty() {
+            Refusal::refused(
+                "would_overwrite",
+                format!("switching would overwrite local changes in {}", in_the_way.join(", ")),
+                "commit them with git_add and git_commit first, or have a human put them away",
+            )
+            .with_detail("paths", &in_the_way)
+        } else {
+            failed("write the files of the branch")(error)
+        }
+    })
+}
+
+/// Returns the name of another worktree whose HEAD is at `full_name`.
+fn checked_out_elsewhere(git: &Repository, full_name: &str) -> Option<String> {
+    let common = git.commondir();
+    let linked = fs::read_dir(common.join("worktrees")).into_iter().flatten().flatten().take(WORKTREES_MAX);
+    let all = linked.map(|entry| entry.path()).chain([common.to_owned()]);
+    let expected = format!("ref: {full_name}");
+    all.filter(|folder| fs::canonicalize(folder).ok() != fs::canonicalize(git.path()).ok())
+        .find(|folder| is_file_with(&folder.join("HEAD"), &expected))
+        .map(|folder| folder.file_name().map_or_else(String::new, |name| shown(name.as_encoded_bytes())))
+}
+
+fn is_file_with(path: &Path, expected: &str) -> bool {
+    // Not every HEAD need be a file of forty bytes, if somebody wants it to be something else.
+    let size = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file).map_or(0, |metadata| metadata.len());
+    let plausible = (1..=4096).contains(&size);
+    plausible && fs::read_to_string(path).is_ok_and(|text| text.trim_end() == expected)
+}
+
+fn short(full_name: &str) -> String {
+    full_name.strip_prefix("refs/heads/").unwrap_or(full_name).to_owned()
+}

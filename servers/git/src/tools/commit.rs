@@ -1,0 +1,194 @@
+//! `git_commit`: what is staged, onto the branch that HEAD leads to.
+
+use std::sync::Arc;
+
+use git2::{Commit, Index, Oid, Repository, RepositoryState};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tollgate_shared::refusal::Refusal;
+use tollgate_shared::serve::tool::Defined;
+use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
+
+use crate::Git;
+use crate::commit_message::CommitMessage;
+use crate::git_error::failed;
+use crate::protect::{NoRefs, WritableBranch};
+use crate::repository::head::Head;
+use crate::repository::lock::ChangeLock;
+use crate::repository::paths::shown;
+use crate::repository::refs::advance_head;
+use crate::repository::{OpenRepository, operation_in_progress};
+
+/// How many conflicted paths a refusal names: enough to start with.
+const CONFLICTS_SHOWN_MAX: usize = 50;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    /// Path of the repository; default: the configured one.
+    repo_path: Option<String>,
+    /// A subject line; then, after an empty line, why.
+    message: String,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Committed {
+    /// The root of the working tree.
+    repository: String,
+    /// The branch that moved.
+    branch: String,
+    /// The new commit.
+    commit: String,
+    /// Its parents; none for a first commit.
+    parents: Vec<String>,
+    /// The first line of its message.
+    summary: String,
+    /// How many files it changes.
+    files_changed: usize,
+}
+
+pub(super) fn tool() -> Defined<Git> {
+    Tool::new(
+        "git_commit",
+        "Commit",
+        "Commit what git_add staged to the current branch. Refuses protected branches, a detached HEAD and empty \
+         commits. Adds trailers that say who committed.",
+        Effect::Adds,
+        Price::PerCall("git.commit"),
+    )
+    .handler(run)
+}
+
+async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Committed>, Refusal> {
+    let working = call.clone();
+    let committed = call.blocking(move || commit(&server, &request, &working)).await?;
+    call.decide(
+        "committed",
+        format!("{} on {}: {}", committed.commit, committed.branch, committed.summary),
+        json!({
+            "repository": committed.repository,
+            "branch": committed.branch,
+            "old": committed.parents.first(),
+            "new": committed.commit,
+        }),
+    );
+    Ok(Answer::new(committed))
+}
+
+fn commit(server: &Git, request: &Request, call: &Call) -> Result<Committed, Refusal> {
+    let message = CommitMessage::parse(&request.message)?;
+    let mut repository = OpenRepository::open(&server.roots, request.repo_path.as_deref())?;
+    let _lock = ChangeLock::acquire(&repository.git)?;
+    let head = Head::resolve(&repository.git)?;
+    let branch = writable(server, &repository.git, &head)?;
+    let merged = merged_heads(&mut repository)?;
+    let signature = server.signature(&repository.git)?;
+
+    let git = &repository.git;
+    let mut index = git.index().map_err(failed("read the index"))?;
+    index.read(true).map_err(failed("read the index"))?;
+    if index.has_conflicts() {
+        return Err(conflicted(&index));
+    }
+    let tree = index.write_tree().and_then(|id| git.find_tree(id)).map_err(failed("write the tree"))?;
+    let parents: Vec<Commit<'_>> = head
+        .commit()
+        .into_iter()
+        .chain(merged.iter().copied())
+        .map(|id| git.find_commit(id))
+        .collect::<Result<_, _>>()
+        .map_err(failed("read the parents"))?;
+    let before = parents.first().map(Commit::tree).transpose().map_err(failed("read HEAD"))?;
+    let unchanged = before.as_ref().map_or_else(|| tree.is_empty(), |before| before.id() == tree.id());
+    if unchanged && merged.is_empty() {
+        return Err(Refusal::refused(
+            "nothing_to_commit",
+            "nothing is staged",
+            "stage changes with git_add; git_status shows what has changed",
+        ));
+    }
+    let files_changed = git
+        .diff_tree_to_tree(before.as_ref(), Some(&tree), None)
+        .map_err(failed("compare with HEAD"))?
+        .deltas()
+        .len();
+    let text = message.signed_off(call.identity(), call.receipt_id());
+    let parent_references: Vec<&Commit<'_>> = parents.iter().collect();
+    let new = git
+        .commit(None, &signature, &signature, &text, &tree, &parent_references)
+        .map_err(failed("write the commit"))?;
+    let kind = match parents.len() {
+        0 => "commit (initial)",
+        1 => "commit",
+        _ => "commit (merge)",
+    };
+    advance_head(git, &branch, &head, new, &signature, &format!("{kind}: {}", message.summary()))?;
+    if git.state() != RepositoryState::Clean {
+        // The commit stands; what stays behind is shown by git_status as an operation in progress.
+        let _ = git.cleanup_state();
+    }
+    Ok(Committed {
+        repository: repository.shown(),
+        branch: branch.branch().name().to_owned(),
+        commit: new.to_string(),
+        parents: parents.iter().map(|parent| parent.id().to_string()).collect(),
+        summary: message.summary().to_owned(),
+        files_changed,
+    })
+}
+
+/// Permits the branch that `head` leads to.
+fn writable(server: &Git, repository: &Repository, head: &Head) -> Result<WritableBranch, Refusal> {
+    let Head::Branch { branch, tip, .. } = head else {
+        return Err(Refusal::refused(
+            "detached_head",
+            "HEAD is detached: a commit would be on no branch",
+            "create a branch with git_create_branch and switch to it with git_checkout",
+        ));
+    };
+    if tip.is_none()
+        && let Some(no_refs) = NoRefs::check(repository).map_err(failed("list the refs"))?
+    {
+        return Ok(server.protected.permit_first(branch.clone(), &no_refs));
+    }
+    Ok(server.protected.permit(branch.clone())?)
+}
+
+/// Returns the commits that a merge in progress brings in; none outside a merge.
+fn merged_heads(repository: &mut OpenRepository) -> Result<Vec<Oid>, Refusal> {
+    match repository.git.state() {
+        // One commit ends each of these, as it does for git itself.
+        RepositoryState::Clean | RepositoryState::CherryPick | RepositoryState::Revert => Ok(Vec::new()),
+        RepositoryState::Merge => {
+            let mut heads = Vec::new();
+            repository
+                .git
+                .mergehead_foreach(|id| {
+                    heads.push(*id);
+                    true
+                })
+                .map_err(failed("read the merge in progress"))?;
+            Ok(heads)
+        }
+        _ => Err(operation_in_progress(repository.operation().unwrap_or("git operation"))),
+    }
+}
+
+fn conflicted(index: &Index) -> Refusal {
+    let paths: Vec<String> = index
+        .conflicts()
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|conflict| conflict.our.or(conflict.their).or(conflict.ancestor))
+        .map(|entry| shown(&entry.path))
+        .take(CONFLICTS_SHOWN_MAX)
+        .collect();
+    Refusal::refused(
+        "conflicted",
+        format!("there are unresolved conflicts, among them in {}", paths.first().map_or("", String::as_str)),
+        "resolve them in the files, then stage those with git_add",
+    )
+    .with_detail("paths", paths)
+}

@@ -1,0 +1,288 @@
+//! `git_log`: commits, newest first.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use git2::{Commit, ErrorCode, Oid, Repository, Sort, Time};
+use jiff::tz::{Offset, TimeZone};
+use jiff::{Timestamp, Zoned};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tollgate_shared::refusal::Refusal;
+use tollgate_shared::serve::tool::Defined;
+use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
+
+use crate::Git;
+use crate::branch_name::quoted;
+use crate::git_error::failed;
+use crate::moment::{self, Boundary};
+use crate::patience::Patience;
+use crate::repository::OpenRepository;
+use crate::repository::head::Head;
+use crate::repository::paths::cut;
+use crate::repository::revision::Revision;
+use crate::worktree_path::WorktreePath;
+
+/// How many commits an answer has by default, as in the reference server.
+const COUNT_DEFAULT: usize = 10;
+
+/// How many commits an answer has at most.
+const COUNT_MAX: usize = 1000;
+
+/// Longest body that is shown: a page.
+const BODY_BYTES_MAX: usize = 4000;
+
+/// How much text an answer has at most: what hosts pass on to a model without cutting it themselves.
+const ANSWER_BYTES_MAX: usize = 80_000;
+
+/// How many commits in a row may be older than asked for before the rest is taken to be older too: clocks differ, so
+/// the order is not quite that of time.
+const OLDER_MAX: usize = 1000;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    /// Path of the repository; default: the configured one.
+    repo_path: Option<String>,
+    /// How many commits, at most 1000; default 10.
+    max_count: Option<usize>,
+    /// Not before: `2026-01-31`, RFC 3339 or `2 weeks ago`.
+    start_timestamp: Option<String>,
+    /// Not after; same forms.
+    end_timestamp: Option<String>,
+    /// Start at this branch, tag or commit; default: HEAD.
+    revision: Option<String>,
+    /// Only commits that change this file or folder.
+    path: Option<String>,
+    /// From the previous answer, to go on.
+    cursor: Option<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Log {
+    /// The root of the working tree.
+    repository: String,
+    /// Newest first.
+    commits: Vec<Logged>,
+    /// Pass it to see older commits; left out at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Logged {
+    /// The id of the commit.
+    oid: String,
+    /// The author's name.
+    author: String,
+    /// The author's address.
+    email: String,
+    /// When it was written, RFC 3339.
+    date: String,
+    /// The first paragraph of the message.
+    summary: String,
+    /// The rest of the message; left out when there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<String>,
+    /// Whether the body is cut.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    body_truncated: bool,
+    /// The ids of the parents.
+    parents: Vec<String>,
+}
+
+/// Where a walk through history is: where it began and how many commits it has seen.
+struct Position {
+    start: Oid,
+    seen: usize,
+}
+
+/// Which commits are wanted.
+struct Filter {
+    not_before: Option<i64>,
+    not_after: Option<i64>,
+    path: Option<WorktreePath>,
+}
+
+pub(super) fn tool() -> Defined<Git> {
+    Tool::new(
+        "git_log",
+        "Log",
+        "List commits, newest first, optionally of a period or of one file.",
+        Effect::Reads,
+        Price::PerCall("git.read"),
+    )
+    .handler(run)
+}
+
+async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Log>, Refusal> {
+    let patience = Patience::of(&call);
+    call.blocking(move || log(&server, &request, &patience)).await.map(Answer::new)
+}
+
+fn log(server: &Git, request: &Request, patience: &Patience) -> Result<Log, Refusal> {
+    let repository = OpenRepository::open(&server.roots, request.repo_path.as_deref())?;
+    let git = &repository.git;
+    let now = Zoned::now();
+    let moment = |text: &Option<String>, boundary| {
+        text.as_deref().map(|text| moment::parse(text, boundary, &now)).transpose()
+    };
+    let filter = Filter {
+        not_before: moment(&request.start_timestamp, Boundary::Start)?,
+        not_after: moment(&request.end_timestamp, Boundary::End)?,
+        path: request.path.as_deref().map(|path| WorktreePath::parse(path, &repository.worktree)).transpose()?,
+    };
+    let revision = request.revision.as_deref().map(Revision::parse).transpose()?;
+    let position = match (&request.cursor, revision) {
+        (Some(cursor), _) => Some(Position::parse(cursor)?),
+        (None, Some(revision)) => Some(Position { start: revision.commit(git)?.id(), seen: 0 }),
+        (None, None) => Head::resolve(git)?.commit().map(|start| Position { start, seen: 0 }),
+    };
+    let mut log = Log { repository: repository.shown(), commits: Vec::new(), cursor: None };
+    if let Some(position) = position {
+        let count = request.max_count.unwrap_or(COUNT_DEFAULT).clamp(1, COUNT_MAX);
+        walk(git, position, &filter, count, patience, &mut log)?;
+    }
+    Ok(log)
+}
+
+fn walk(
+    git: &Repository,
+    mut position: Position,
+    filter: &Filter,
+    count: usize,
+    patience: &Patience,
+    log: &mut Log,
+) -> Result<(), Refusal> {
+    let mut commits = git.revwalk().map_err(failed("walk through history"))?;
+    // By time alone, children before parents or not, libgit2 starts at once instead of reading all of history first.
+    commits.set_sorting(Sort::TIME).map_err(failed("walk through history"))?;
+    commits.push(position.start).map_err(|_| crate::git_error::unknown_revision(&position.start.to_string()))?;
+    let mut bytes = 0;
+    let mut older = 0;
+    let mut first = true;
+    for id in commits.skip(position.seen) {
+        if log.commits.len() >= count || bytes > ANSWER_BYTES_MAX || (!first && patience.is_over()) {
+            log.cursor = Some(position.to_string());
+            return Ok(());
+        }
+        first = false;
+        let id = id.map_err(failed("walk through history"))?;
+        let commit = git.find_commit(id).map_err(failed("read a commit"))?;
+        position.seen += 1;
+        let time = commit.time().seconds();
+        if filter.not_before.is_some_and(|start| time < start) {
+            older += 1;
+            if older > OLDER_MAX {
+                return Ok(());
+            }
+            continue;
+        }
+        older = 0;
+        if filter.not_after.is_some_and(|end| time > end) {
+            continue;
+        }
+        if let Some(path) = filter.path.as_ref().filter(|path| !path.is_root())
+            && !changes(&commit, Path::new(path.as_str())).map_err(failed("compare a commit with its parents"))?
+        {
+            continue;
+        }
+        let logged = Logged::new(&commit);
+        bytes += logged.bytes();
+        log.commits.push(logged);
+    }
+    Ok(())
+}
+
+/// Returns whether `commit` has another `path` than every one of its parents.
+fn changes(commit: &Commit<'_>, path: &Path) -> Result<bool, git2::Error> {
+    let entry = |commit: &Commit<'_>| match commit.tree()?.get_path(path) {
+        Ok(entry) => Ok(Some((entry.id(), entry.filemode()))),
+        Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+        Err(error) => Err(error),
+    };
+    let own = entry(commit)?;
+    if commit.parent_count() == 0 {
+        return Ok(own.is_some());
+    }
+    for parent in commit.parents() {
+        if entry(&parent)? == own {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+impl Logged {
+    fn new(commit: &Commit<'_>) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let author = commit.author();
+        let body = commit.body_bytes().map(text).map(|body| body.trim().to_owned()).filter(|body| !body.is_empty());
+        let body_truncated = body.as_ref().is_some_and(|body| body.len() > BODY_BYTES_MAX);
+        let summary = commit.summary_bytes().map(text).unwrap_or_default();
+        Self {
+            oid: commit.id().to_string(),
+            author: cut(&text(author.name_bytes()), BODY_BYTES_MAX).to_owned(),
+            email: cut(&text(author.email_bytes()), BODY_BYTES_MAX).to_owned(),
+            date: rfc3339(author.when()),
+            summary: cut(&summary, BODY_BYTES_MAX).to_owned(),
+            body: body.map(|body| cut(&body, BODY_BYTES_MAX).to_owned()),
+            body_truncated,
+            parents: commit.parent_ids().map(|id| id.to_string()).collect(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let body = self.body.as_ref().map_or(0, String::len);
+        150 + self.author.len() + self.email.len() + self.summary.len() + body + self.parents.len() * 44
+    }
+}
+
+impl Position {
+    fn parse(cursor: &str) -> Result<Self, Refusal> {
+        let position = cursor
+            .split_once('.')
+            .filter(|(start, _)| start.len() >= 40)
+            .and_then(|(start, seen)| Some(Self { start: start.parse().ok()?, seen: seen.parse().ok()? }));
+        position.ok_or_else(|| {
+            Refusal::refused(
+                "invalid_cursor",
+                format!("{} is no cursor of git_log", quoted(cursor)),
+                "pass `cursor` as the previous answer had it, with the same other arguments",
+            )
+        })
+    }
+}
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}.{}", self.start, self.seen)
+    }
+}
+
+/// Returns `time` with its offset; commits can claim any time at all, so one that is none is the epoch.
+fn rfc3339(time: Time) -> String {
+    let instant = Timestamp::from_second(time.seconds()).unwrap_or(Timestamp::UNIX_EPOCH);
+    let offset = Offset::from_seconds(time.offset_minutes().saturating_mul(60)).unwrap_or(Offset::UTC);
+    instant.to_zoned(TimeZone::fixed(offset)).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_keep_their_offset() {
+        assert_eq!(rfc3339(Time::new(1_700_000_000, 120)), "2023-11-15T00:13:20+02:00");
+        assert_eq!(rfc3339(Time::new(i64::MAX, i32::MAX)), "1970-01-01T00:00:00+00:00");
+    }
+
+    #[test]
+    fn cursors_are_read_back() {
+        let cursor = "0123456789012345678901234567890123456789.7";
+        assert_eq!(Position::parse(cursor).unwrap().to_string(), cursor);
+        for wrong in ["", "x", ".1", "01.1", "0123456789012345678901234567890123456789", "0123456789012345678901234567890123456789.-1"] {
+            assert_eq!(Position::parse(wrong).err().map(|refusal| refusal.code), Some("invalid_cursor"), "{wrong}");
+        }
+    }
+}
