@@ -1,15 +1,16 @@
 //! The programs under test and temporary places for them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::Mutex;
 
 /// Returns the path of a program of the workspace, built once for the whole test run.
 ///
 /// `cargo test` builds a program only for its own package's tests, and this package has none of them.
 pub fn program(name: &str) -> PathBuf {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(build).join(name)
+    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    BUILT.lock().unwrap().entry(name.to_owned()).or_insert_with(|| build(name)).clone()
 }
 
 /// Returns the root of the repository.
@@ -17,17 +18,17 @@ pub fn repository_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the repository")
 }
 
-fn build() -> PathBuf {
+fn build(name: &str) -> PathBuf {
     let executable = std::env::current_exe().expect("a test has an executable");
     // target/<profile>/deps/<test> → target/<profile>
     let folder = executable.ancestors().nth(2).expect("the executable is two folders down").to_owned();
     let release = folder.file_name().is_some_and(|name| name == "release");
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["build", "--workspace", "--bins", "--quiet"]).current_dir(repository_root());
+    command.args(["build", "--workspace", "--quiet", "--bin", name]).current_dir(repository_root());
     if release {
         command.arg("--release");
     }
     let status = command.status().expect("cargo runs");
-    assert!(status.success(), "the programs under test do not build");
-    folder
+    assert!(status.success(), "{name} does not build");
+    folder.join(name)
 }

@@ -1,1 +1,73 @@
-//! Being built.
+//! mcp-ralph: verification with content-hash caching.
+//!
+//! A file is [read](roots) once, so that what was verified is what was read; each [`check`] is a function of
+//! that content alone, so its result is [cached](cache) by the content's hash; [`verify`] puts both together
+//! and counts what it costs. Only `pass` is a pass: what could not be checked says so.
+
+pub mod cache;
+pub mod check;
+pub mod config;
+pub mod language;
+pub mod roots;
+pub mod tools;
+pub mod verify;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tollgate_shared::serve::tool::Toolbox;
+use tollgate_shared::serve::{Server, Startup};
+
+use cache::ResultCache;
+use check::syntax::Limits;
+use config::RalphConfig;
+use roots::Roots;
+
+/// Files checked at a time: parsing keeps a core busy, and an agent has other uses for the rest.
+const PARALLEL_MAX: usize = 8;
+
+/// The verifier: where files may be, what is remembered, how much is done at a time.
+pub struct Ralph {
+    /// The folders that files may be in.
+    pub roots: Arc<Roots>,
+    /// What checks found before.
+    pub cache: ResultCache,
+    /// What one parse may take.
+    pub limits: Limits,
+    /// One permit for each file that is being checked.
+    pub slots: Arc<Semaphore>,
+}
+
+impl Server for Ralph {
+    const NAME: &'static str = "ralph";
+    const PROGRAM: &'static str = "mcp-ralph";
+    const TITLE: &'static str = "Tollgate Ralph";
+    const INSTRUCTIONS: &'static str = "Ralph decides whether a change may go on. pass: verified, go on. fail: fix what \
+        the findings say and verify again. blocked: stop, a human decides. skipped and inconclusive: nothing was \
+        verified, this is not a pass. Verify each file after changing it; unchanged content costs nothing.";
+
+    type Config = RalphConfig;
+
+    fn new(config: RalphConfig, startup: &Startup) -> anyhow::Result<Self> {
+        let limits =
+            Limits { bytes_max: config.file_bytes_max, duration_max: Duration::from_millis(config.parse_timeout_ms) };
+        let roots = Roots::new(&startup.workspace, &config.roots)?;
+        let parallel = std::thread::available_parallelism().map_or(1, usize::from).min(PARALLEL_MAX);
+        Ok(Self {
+            roots: Arc::new(roots),
+            cache: ResultCache::new(startup.state_dir.clone(), config.cache_entries_max),
+            limits,
+            slots: Arc::new(Semaphore::new(parallel)),
+        })
+    }
+
+    fn tools() -> Toolbox<Self> {
+        Toolbox::new(vec![
+            tools::verify_file::tool(),
+            tools::verify_batch::tool(),
+            tools::list_checks::tool(),
+            tools::clear_cache::tool(),
+        ])
+    }
+}

@@ -1,0 +1,7 @@
+//! `mcp-ralph`: the verifier as an MCP server over stdio.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tollgate_shared::serve::run::<mcp_ralph::Ralph>(env!("CARGO_PKG_VERSION"))
+}

@@ -1,0 +1,57 @@
+//! `list_checks`.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tollgate_shared::refusal::Refusal;
+use tollgate_shared::serve::tool::Defined;
+use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
+
+use crate::Ralph;
+use crate::check::Check;
+use crate::language::Language;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ListChecksRequest {}
+
+#[derive(Serialize, JsonSchema)]
+struct Checks {
+    checks: Vec<Described>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Described {
+    /// As in `checks` of verify_file
+    name: Check,
+    /// What it finds
+    finds: &'static str,
+    /// Verdicts that it may end with
+    verdicts: &'static [&'static str],
+    /// Languages that it applies to
+    languages: Vec<Language>,
+}
+
+pub(crate) fn tool() -> Defined<Ralph> {
+    Tool::new(
+        "list_checks",
+        "List checks",
+        "List the checks that verify_file and verify_batch can run, with the languages each applies to.",
+        Effect::Reads,
+        Price::Free,
+    )
+    .handler(run)
+}
+
+async fn run(_: Arc<Ralph>, _: ListChecksRequest, _: Call) -> Result<Answer<Checks>, Refusal> {
+    let checks = Check::ALL.into_iter().map(|check| match check {
+        Check::Syntax => Described {
+            name: check,
+            finds: "what cannot be parsed",
+            verdicts: &["pass", "fail", "inconclusive"],
+            languages: Language::ALL.to_vec(),
+        },
+    });
+    Ok(Answer::new(Checks { checks: checks.collect() }))
+}

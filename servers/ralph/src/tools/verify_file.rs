@@ -1,0 +1,77 @@
+//! `verify_file`.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tollgate_shared::refusal::Refusal;
+use tollgate_shared::serve::tool::Defined;
+use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
+
+use crate::Ralph;
+use crate::check::Check;
+use crate::roots::{Place, Unread, quoted};
+use crate::verify::{self, FileReport};
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct VerifyFileRequest {
+    /// The file, relative to the workspace
+    path: String,
+    /// Verify this as the file's content instead of what is on disk
+    content: Option<String>,
+    /// Which checks, see list_checks; all when left out
+    checks: Option<Vec<String>>,
+}
+
+pub(crate) fn tool() -> Defined<Ralph> {
+    Tool::new(
+        "verify_file",
+        "Verify a file",
+        "Verify one file, or with `content` what is about to be written to it. pass: go on; fail: fix the findings and \
+         verify again; blocked: stop, a human decides; skipped, inconclusive: not verified, not a pass. Unchanged \
+         content is answered from the cache, free.",
+        Effect::Reads,
+        Price::Metered(verify::SKUS),
+    )
+    .handler(run)
+}
+
+async fn run(server: Arc<Ralph>, request: VerifyFileRequest, call: Call) -> Result<Answer<FileReport>, Refusal> {
+    let wanted = Check::wanted(request.checks.as_deref())?;
+    let place = probe(&server, &call, request.path, request.content.is_some()).await?;
+    let report = match request.content {
+        Some(content) => verify::verify_given(&server, &call, place, content, &wanted).await?,
+        None => verify::verify_on_disk(&server, &call, place, &wanted).await?,
+    };
+    Ok(Answer::new(report))
+}
+
+/// Finds the file that a caller named, or with `may_be_missing` where it would be.
+pub(crate) async fn probe(
+    server: &Arc<Ralph>,
+    call: &Call,
+    path: String,
+    may_be_missing: bool,
+) -> Result<Place, Refusal> {
+    let roots = Arc::clone(&server.roots);
+    call.blocking(move || {
+        let place = roots.place(&path)?;
+        match roots.probe(&place) {
+            Ok(true) => Ok(place),
+            Ok(false) if may_be_missing => Ok(place),
+            Ok(false) => Err(Refusal::refused(
+                "not_found",
+                format!("there is no file {}", quoted(&path)),
+                "name a file that exists, or give its future `content`",
+            )),
+            Err(Unread::Outside) => Err(roots.outside(&path)),
+            Err(unread) => Err(Refusal::refused(
+                "not_readable",
+                format!("{}: {}", quoted(&path), verify::reason(&unread, 0)),
+                "name a regular file that this user may read",
+            )),
+        }
+    })
+    .await
+}
