@@ -42,6 +42,7 @@ pub async fn open(
         .map_err(|error| failed(error.into()))?;
     let mut connection = options(path)
         .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
         .synchronous(durability)
         .connect()
         .await
@@ -52,7 +53,7 @@ pub async fn open(
     Ok(connection)
 }
 
-/// Opens the file at `path`, which must exist, for reading only.
+/// Opens the file at `path`, which must exist, for reading only; also a backup, which is not in WAL mode.
 ///
 /// # Errors
 ///
@@ -68,7 +69,6 @@ pub async fn open_read_only(path: &Path) -> Result<SqliteConnection, OpenError> 
 fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
-        .journal_mode(SqliteJournalMode::Wal)
         .busy_timeout(BUSY_TIMEOUT)
         .optimize_on_close(false, None)
 }

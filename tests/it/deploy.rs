@@ -1,1 +1,6 @@
 //! Attacks beside uses of mcp-deploy.
+
+mod attacks;
+mod crash;
+mod uses;
+mod world;

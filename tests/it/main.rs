@@ -4,5 +4,7 @@
 mod database;
 mod deploy;
 mod git;
+mod ledger;
+mod orchestrator;
 mod protocol;
 mod ralph;

@@ -13,6 +13,14 @@ pub fn program(name: &str) -> PathBuf {
     BUILT.lock().unwrap().entry(name.to_owned()).or_insert_with(|| build(name)).clone()
 }
 
+/// Returns the path of the orchestrator, with the servers that it finds beside itself.
+pub fn orchestrator() -> PathBuf {
+    for server in ["mcp-ralph", "mcp-git", "mcp-database", "mcp-deploy"] {
+        program(server);
+    }
+    program("orchestrator")
+}
+
 /// Returns the root of the repository.
 pub fn repository_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the repository")

@@ -103,10 +103,12 @@ fn summary(answer: &Value) -> String {
         return error["message"].as_str().unwrap_or_default().to_owned();
     }
     let Some(fields) = answer.as_object() else { return answer.to_string() };
-    let plain = fields.iter().filter(|(name, _)| !matches!(name.as_str(), "cost_usd" | "cached"));
-    let parts: Vec<String> = plain
+    // What it cost stands beside it, and where it happened is the same in every line.
+    let plain = fields.iter().filter(|(name, _)| !matches!(name.as_str(), "cost_usd" | "cached" | "repository" | "id"));
+    let mut parts: Vec<String> = plain
         .filter_map(|(name, value)| match value {
             Value::String(text) if text.is_empty() => None,
+            Value::String(text) if is_hash(text) => Some(format!("{name} {}", &text[..12])),
             Value::String(text) => Some(format!("{name} {}", shorten(text, 60))),
             Value::Number(_) | Value::Bool(true) => Some(format!("{name} {value}")),
             Value::Array(items) if !items.is_empty() => match name.as_str() {
@@ -117,5 +119,38 @@ fn summary(answer: &Value) -> String {
         })
         .take(6)
         .collect();
+    parts.extend(first_finding(answer));
     parts.join(" · ")
+}
+
+fn is_hash(text: &str) -> bool {
+    text.len() >= 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Returns the first thing in `value` that has a place and a message: what an agent would look at first.
+fn first_finding(value: &Value) -> Option<String> {
+    match value {
+        Value::Array(items) => items.iter().find_map(first_finding),
+        Value::Object(fields) => match (fields.get("line"), fields.get("column"), fields.get("message")) {
+            (Some(line), Some(column), Some(Value::String(message))) => Some(format!("{line}:{column} {message}")),
+            _ => fields.values().find_map(first_finding),
+        },
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn gist_has_the_finding_and_short_hashes() {
+        let answer = json!({
+            "repository": "/w", "verdict": "fail", "sha256": "ab".repeat(32), "cost_usd": "0.1", "cached": false,
+            "checks": [{"findings": [{"line": 3, "column": 7, "message": "`}` is missing"}]}],
+        });
+        assert_eq!(summary(&answer), "verdict fail · sha256 abababababab · checks ×1 · 3:7 `}` is missing");
+    }
 }

@@ -6,6 +6,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 /// Returns a table with a head and an underline; the columns in `right` are numbers.
 #[must_use]
 pub fn table(head: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(head.iter().copied());
@@ -27,10 +28,19 @@ pub fn table(head: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
+/// Returns `text` on one line and without what a terminal would obey: an agent or a server may have written it.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let obeyed = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if obeyed(c) { ' ' } else { c }).collect()
+}
+
 /// Returns `text` cut to `length` characters, with an ellipsis where something was cut.
 #[must_use]
 pub fn shorten(text: &str, length: usize) -> String {
-    let one_line = text.replace(['\n', '\r', '\t'], " ");
+    let one_line = printable(text);
     if one_line.chars().count() <= length {
         return one_line;
     }
@@ -41,6 +51,13 @@ pub fn shorten(text: &str, length: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn terminal_is_not_controlled_by_what_is_shown() {
+        assert_eq!(shorten("a\u{1b}[2Jb\nc\u{202e}d\u{9b}1m", 80), "a [2Jb c d 1m");
+        let rows = vec![vec!["\u{1b}]0;x\u{7}".into()]];
+        assert!(!table(&["agent"], &[], rows).contains('\u{1b}'));
+    }
 
     #[test]
     fn numbers_line_up_on_the_right() {
