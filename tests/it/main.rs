@@ -8,3 +8,4 @@ mod ledger;
 mod orchestrator;
 mod protocol;
 mod ralph;
+mod schemas;
