@@ -1,1 +1,120 @@
-//! Being built.
+//! mcp-deploy: gated deployments for agents.
+//!
+//! A call goes through [`artifact`] (what is it?), [`gate`] (may it?), [`turn`] (one at a time), [`rollout`] (copy,
+//! switch, check, and back where the check fails). [`store`] has the history, in which every step stands before its
+//! effect; [`deployment`] says which step may follow which; [`rollout::recover`] completes or undoes what a process that
+//! died left behind. There is no tool that approves.
+
+pub mod artifact;
+pub mod blocking;
+pub mod config;
+pub mod deployment;
+pub mod environment;
+pub mod gate;
+pub mod health;
+pub mod names;
+pub mod rollout;
+pub mod store;
+pub mod target;
+pub mod tools;
+pub mod tree;
+pub mod turn;
+pub mod view;
+
+use tollgate_shared::refusal::Refusal;
+use tollgate_shared::serve::tool::Toolbox;
+use tollgate_shared::serve::{Call, Server, Startup};
+use tollgate_shared::state_dir::StateDir;
+
+use artifact::ArtifactRoots;
+use config::DeployConfig;
+use environment::{Environment, Environments};
+use names::ServiceName;
+use rollout::Caller;
+use store::{Filter, Store};
+use turn::Turn;
+
+/// The deploy server: where artifacts may lie, the environments with their gates, and the history.
+#[derive(Debug)]
+pub struct Deploy {
+    /// The environments, in order.
+    pub environments: Environments,
+    /// The folders in which an artifact may lie.
+    pub artifacts: ArtifactRoots,
+    /// The history of deployments.
+    pub store: Store,
+}
+
+impl Deploy {
+    /// Completes or undoes what a process that died left of `service` in `environment`; does nothing while a process
+    /// is at work on it.
+    ///
+    /// # Errors
+    ///
+    /// `target_moved`, `target_failed`, `history_unavailable`.
+    pub async fn recover(
+        &self,
+        environment: &Environment,
+        service: &ServiceName,
+        caller: &dyn Caller,
+    ) -> Result<(), Refusal> {
+        let filter = Filter {
+            environment: Some(environment.name.clone()),
+            service: Some(service.to_string()),
+            ..Filter::default()
+        };
+        if self.store.under_way(&filter).await?.is_empty() {
+            return Ok(());
+        }
+        match Turn::take_if_free(&self.store, environment, service).await? {
+            Some(turn) => rollout::recover(&self.store, &turn, caller).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Caller for Call {
+    fn is_cancelled(&self) -> bool {
+        self.cancelled().is_cancelled()
+    }
+
+    fn charge(&self, sku: String) {
+        Self::charge(self, sku, 1);
+    }
+
+    fn decide(&self, action: &str, reason: &str, detail: serde_json::Value) {
+        Self::decide(self, action, reason, detail);
+    }
+}
+
+impl Server for Deploy {
+    const NAME: &'static str = "deploy";
+    const PROGRAM: &'static str = "mcp-deploy";
+    const TITLE: &'static str = "Tollgate deploy";
+    const INSTRUCTIONS: &'static str = "Gated deployments. list_environments shows the environments in order and their \
+        gates; deploy the same artifact to each in turn. A release that is not healthy is rolled back by itself. Where a \
+        person must approve, deploy records the request and is refused with approval_required: tell the operator, do \
+        not try another way.";
+
+    type Config = DeployConfig;
+
+    fn new(config: DeployConfig, startup: &Startup) -> anyhow::Result<Self> {
+        anyhow::ensure!(!config.artifacts.is_empty(), "`deploy.artifacts` is empty: there is nothing to deploy");
+        for root in &config.artifacts {
+            anyhow::ensure!(
+                !root.is_empty() && !root.contains('\0'),
+                "`deploy.artifacts` has an empty or impossible path"
+            );
+        }
+        let state_dir: StateDir = startup.state_dir.clone();
+        Ok(Self {
+            environments: Environments::new(&config, &startup.workspace, state_dir.path())?,
+            artifacts: ArtifactRoots::new(&startup.workspace, &config.artifacts),
+            store: Store::new(state_dir),
+        })
+    }
+
+    fn tools() -> Toolbox<Self> {
+        tools::toolbox()
+    }
+}

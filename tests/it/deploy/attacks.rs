@@ -139,8 +139,10 @@ async fn rollbacks_that_are_attacks_are_refused() {
     let world = World::new();
     let server = world.start();
     let back = |to: &str| json!({"environment": "dev", "service": "shop", "to": to});
-    must_refuse(&world, &server, "rollback", json!({"environment": "dev", "service": "shop"}), "nothing_to_roll_back").await;
-    must_refuse(&world, &server, "rollback", json!({"environment": "nope", "service": "shop"}), "unknown_environment").await;
+    must_refuse(&world, &server, "rollback", json!({"environment": "dev", "service": "shop"}), "nothing_to_roll_back")
+        .await;
+    must_refuse(&world, &server, "rollback", json!({"environment": "nope", "service": "shop"}), "unknown_environment")
+        .await;
     must_refuse(&world, &server, "rollback", json!({"environment": "dev", "service": "../x"}), "invalid_service").await;
     for version in ["1.0", "2.0"] {
         world.build("dist", version, "exit 0");
@@ -271,7 +273,9 @@ async fn targets_that_were_tampered_with_are_refused() {
     // The folder is a link to outside: nothing is written there.
     let aside = world.work().join("aside");
     world.build("dist", "2.0", "exit 0");
-    for victim in [world.work().join("targets"), world.work().join("targets/dev"), target.clone(), target.join("releases")] {
+    for victim in
+        [world.work().join("targets"), world.work().join("targets/dev"), target.clone(), target.join("releases")]
+    {
         fs::rename(&victim, &aside).unwrap();
         symlink(world.path("outside"), &victim).unwrap();
         let before = world.snapshot();
@@ -283,6 +287,15 @@ async fn targets_that_were_tampered_with_are_refused() {
         fs::rename(&aside, &victim).unwrap();
     }
     server.ok("deploy", dist("dev", "2.0")).await;
+
+    // Everything was deleted by hand: the status says so, and it can be released again.
+    fs::remove_dir_all(target.join("releases")).unwrap();
+    let status = server.ok("deployment_status", json!({"environment": "dev"})).await;
+    assert_eq!(status["live"][0]["current"], "a release that is gone");
+    let back = json!({"environment": "dev", "service": "shop", "to": "1.0"});
+    assert_eq!(server.refused("rollback", back).await["code"], "unknown_release");
+    server.ok("deploy", dist("dev", "2.0")).await;
+    assert_eq!(world.current("dev").as_deref(), Some("2.0"));
 }
 
 #[tokio::test]

@@ -88,7 +88,10 @@ async fn first_release_that_is_unhealthy_leaves_nothing_current() {
     assert_eq!(failed.structured["error"]["code"], "health_check_failed");
     assert_eq!(failed.structured["restored"], Value::Null);
     assert_eq!(world.current("dev"), None);
-    assert_eq!(server.refused("rollback", json!({"environment": "dev", "service": "shop"})).await["code"], "nothing_to_roll_back");
+    assert_eq!(
+        server.refused("rollback", json!({"environment": "dev", "service": "shop"})).await["code"],
+        "nothing_to_roll_back"
+    );
 }
 
 #[tokio::test]
@@ -163,9 +166,7 @@ async fn demo_goes_as_it_is_written() {
         fs::write(dist.join("bookshop"), script).unwrap();
         fs::set_permissions(dist.join("bookshop"), fs::Permissions::from_mode(0o755)).unwrap();
     };
-    let arguments = |environment: &str, version: &str| {
-        json!({"environment": environment, "service": "bookshop", "version": version, "artifact": "dist"})
-    };
+    let arguments = |environment: &str, version: &str| json!({"environment": environment, "service": "bookshop", "version": version, "artifact": "dist"});
     let server = world.start();
     bookshop("Emma,900");
     assert_eq!(server.ok("deploy", arguments("dev", "1.1.0")).await["state"], "live");

@@ -93,8 +93,7 @@ impl World {
 
     pub fn releases(&self, environment: &str) -> Vec<String> {
         let Ok(listed) = fs::read_dir(self.target(environment).join("releases")) else { return Vec::new() };
-        let mut names: Vec<String> =
-            listed.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> = listed.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }

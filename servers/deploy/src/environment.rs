@@ -1,0 +1,366 @@
+//! The environments as the program may rely on them.
+
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use indexmap::IndexMap;
+use tollgate_shared::refusal::Refusal;
+
+use crate::config::{DeployConfig, EnvironmentConfig, HealthConfig};
+use crate::health::Health;
+use crate::names::{ServiceName, shown};
+
+/// Longest name of an environment.
+const NAME_BYTES_MAX: usize = 32;
+
+/// What stands for the service in a path, a command or an address.
+pub const SERVICE_PLACEHOLDER: &str = "{service}";
+
+/// How many releases are kept unless the operator says otherwise.
+const KEEP_DEFAULT: u32 = 5;
+
+/// Environments that need an approval unless the operator says otherwise: forgetting a line must not open them.
+const APPROVED_BY_DEFAULT: [&str; 2] = ["prod", "production"];
+
+/// One environment and its gates.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// Its name, as in the configuration, in answers and in skus.
+    pub name: String,
+    /// Where the releases of a service are.
+    pub folder: ServiceFolder,
+    /// The environments in which the same files must have been live and healthy.
+    pub requires: Vec<String>,
+    /// How many people must approve.
+    pub approvals: u32,
+    /// How a release is found to be healthy.
+    pub health: Option<Health>,
+    /// How many releases are kept.
+    pub keep: usize,
+}
+
+/// The folder of a service: a part in which links are the operator's and are followed, and one in which there are none.
+///
+/// The second begins below the workspace where the folder lies in it, and otherwise at `{service}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceFolder {
+    before: PathBuf,
+    after: Vec<String>,
+}
+
+/// Every environment, in order.
+#[derive(Clone, Debug)]
+pub struct Environments(IndexMap<String, Environment>);
+
+impl Environments {
+    /// Takes the environments as configured; relative folders start from `workspace`, default ones are in `state_dir`.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be relied on, with its key.
+    pub fn new(config: &DeployConfig, workspace: &Path, state_dir: &Path) -> anyhow::Result<Self> {
+        let mut environments: IndexMap<String, Environment> = IndexMap::new();
+        for (name, written) in &config.environments {
+            let environment = environment(name, written, workspace, state_dir)
+                .with_context(|| format!("`deploy.environments.{name}`"))?;
+            for required in &environment.requires {
+                ensure!(
+                    environments.contains_key(required),
+                    "`deploy.environments.{name}.requires`: {} is not an environment listed before it",
+                    shown(required)
+                );
+            }
+            for other in environments.values() {
+                ensure!(
+                    !environment.folder.may_overlap(&other.folder),
+                    "`deploy.environments.{name}.path`: a service there could lie in a folder of `{}`",
+                    other.name
+                );
+            }
+            environments.insert(name.clone(), environment);
+        }
+        ensure!(!environments.is_empty(), "`deploy.environments` is empty: there is nothing to deploy to");
+        Ok(Self(environments))
+    }
+
+    /// Returns the environment that a caller named.
+    ///
+    /// # Errors
+    ///
+    /// `unknown_environment`.
+    pub fn find(&self, name: &str) -> Result<&Environment, Refusal> {
+        self.get(name).ok_or_else(|| {
+            let names: Vec<&str> = self.0.keys().map(String::as_str).collect();
+            Refusal::refused(
+                "unknown_environment",
+                format!("{} is not an environment", shown(name)),
+                format!("use one of {}", names.join(", ")),
+            )
+        })
+    }
+
+    /// Returns the environment of this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Environment> {
+        self.0.get(name)
+    }
+
+    /// Returns every environment, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Environment> {
+        self.0.values()
+    }
+}
+
+impl ServiceFolder {
+    /// Splits `path` after `workspace` where it lies in it, as agents may put links there, and else at `{service}`.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not the folder of a service.
+    pub fn parse(path: &Path, workspace: &Path) -> anyhow::Result<Self> {
+        let mut seen = false;
+        for component in path.components() {
+            ensure!(!seen || component != Component::ParentDir, "`path` has `..` after `{SERVICE_PLACEHOLDER}`");
+            seen |= component.as_os_str() == SERVICE_PLACEHOLDER;
+        }
+        let path = normal(path);
+        ensure!(path.is_absolute(), "`path` has no absolute beginning");
+        let workspace = normal(workspace);
+        let names = path.strip_prefix(&workspace).unwrap_or(&path);
+        let marked: Vec<&str> = names
+            .components()
+            .filter_map(|name| name.as_os_str().to_str())
+            .filter(|name| name.contains(['{', '}']))
+            .collect();
+        ensure!(
+            marked == [SERVICE_PLACEHOLDER],
+            "`path` must have `{SERVICE_PLACEHOLDER}` as exactly one of its names: services must not share a folder"
+        );
+        let mut before = PathBuf::new();
+        let mut after = Vec::new();
+        for component in path.components() {
+            if after.is_empty() && component.as_os_str() != SERVICE_PLACEHOLDER && before != workspace {
+                before.push(component);
+            } else {
+                after.push(component.as_os_str().to_str().context("`path` is not UTF-8")?.to_owned());
+            }
+        }
+        Ok(Self { before, after })
+    }
+
+    /// Returns the part that is the operator's alone.
+    #[must_use]
+    pub fn before(&self) -> &Path {
+        &self.before
+    }
+
+    /// Returns the names below that part for `service`.
+    pub fn names<'a>(&'a self, service: &'a ServiceName) -> impl Iterator<Item = &'a str> {
+        self.after.iter().map(move |name| if name == SERVICE_PLACEHOLDER { service.as_str() } else { name })
+    }
+
+    /// Returns the whole path for `service`.
+    #[must_use]
+    pub fn path(&self, service: &ServiceName) -> PathBuf {
+        let mut path = self.before.clone();
+        path.extend(self.names(service));
+        path
+    }
+
+    /// Whether some service's folder here could be, contain or lie in some service's folder there.
+    fn may_overlap(&self, other: &Self) -> bool {
+        let names = |folder: &Self| -> Vec<String> {
+            let before = normal(&folder.before);
+            before
+                .components()
+                .map(|component| component.as_os_str().to_string_lossy().into_owned())
+                .chain(folder.after.iter().cloned())
+                .collect()
+        };
+        let any = SERVICE_PLACEHOLDER;
+        names(self).iter().zip(&names(other)).all(|(left, right)| left == right || left == any || right == any)
+    }
+}
+
+/// Returns `path` without `.` and `..`, as far as its text tells.
+#[must_use]
+pub fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                normal.pop();
+            }
+            other => normal.push(other),
+        }
+    }
+    normal
+}
+
+fn environment(
+    name: &str,
+    written: &EnvironmentConfig,
+    workspace: &Path,
+    state_dir: &Path,
+) -> anyhow::Result<Environment> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    ensure!(
+        name.len() <= NAME_BYTES_MAX
+            && name.bytes().next().is_some_and(plain)
+            && name.bytes().all(|byte| plain(byte) || byte == b'-')
+            // Prices know it as the word before an environment.
+            && name != "rollback",
+        "its name must be 1 to {NAME_BYTES_MAX} lower-case letters, digits and `-`, and not `rollback`"
+    );
+    let folder = match &written.path {
+        Some(path) => {
+            ensure!(!path.is_empty() && !path.contains('\0'), "`path` is empty or impossible");
+            ServiceFolder::parse(&workspace.join(path), workspace)?
+        }
+        None => ServiceFolder::parse(&state_dir.join("environments").join(name).join(SERVICE_PLACEHOLDER), state_dir)?,
+    };
+    let keep = written.keep.unwrap_or(KEEP_DEFAULT);
+    ensure!((2..=1000).contains(&keep), "`keep` must be 2 to 1000: the current release and the one before it stay");
+    let by_default = u32::from(APPROVED_BY_DEFAULT.contains(&name));
+    Ok(Environment {
+        name: name.to_owned(),
+        folder,
+        requires: written.requires.clone(),
+        approvals: written.approvals.unwrap_or(by_default),
+        health: written.health.as_ref().map(health).transpose().context("`health`")?,
+        keep: usize::try_from(keep).unwrap_or(usize::MAX),
+    })
+}
+
+fn health(written: &HealthConfig) -> anyhow::Result<Health> {
+    let timeout = written.timeout_ms.unwrap_or(10_000);
+    let count = written.count.unwrap_or(1);
+    let interval = written.interval_ms.unwrap_or(1_000);
+    ensure!((1..=300_000).contains(&timeout), "`timeout_ms` must be 1 to 300000");
+    ensure!((1..=100).contains(&count), "`count` must be 1 to 100");
+    ensure!(interval <= 60_000, "`interval_ms` must be up to 60000");
+    let (timeout, interval) = (Duration::from_millis(timeout), Duration::from_millis(interval));
+    match (&written.command, &written.http) {
+        (Some(command), None) => Health::command(command.clone(), timeout, count, interval),
+        (None, Some(address)) => Health::http(address.clone(), timeout, count, interval),
+        _ => bail!("give either `command` or `http`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tollgate_shared::config::Settings;
+
+    use super::*;
+
+    fn parse(text: &str) -> anyhow::Result<Environments> {
+        let text = format!("[deploy.environments]\n{text}");
+        let variables = |_: &str| None;
+        let settings =
+            Settings::<DeployConfig>::parse("deploy", &text, Path::new("tollgate.toml"), "/work".into(), &variables)?;
+        Environments::new(&settings.own, Path::new("/work"), Path::new("/work/.tollgate"))
+    }
+
+    #[test]
+    fn without_configuration_production_needs_a_person() {
+        let environments =
+            Environments::new(&DeployConfig::default(), Path::new("/work"), Path::new("/work/.tollgate")).unwrap();
+        let facts: Vec<_> =
+            environments.iter().map(|e| (e.name.as_str(), e.requires.join(" "), e.approvals, e.keep)).collect();
+        assert_eq!(
+            facts,
+            [("dev", String::new(), 0, 5), ("staging", "dev".into(), 0, 5), ("prod", "staging".into(), 1, 5)]
+        );
+        let service = ServiceName::parse("bookshop").unwrap();
+        assert_eq!(
+            environments.find("dev").unwrap().folder.path(&service),
+            Path::new("/work/.tollgate/environments/dev/bookshop")
+        );
+    }
+
+    #[test]
+    fn environments_keep_the_order_of_the_file() {
+        let environments = parse("zeta = {}\nalpha = { requires = ['zeta'] }\nprod = {}").unwrap();
+        assert_eq!(environments.iter().map(|e| e.name.as_str()).collect::<Vec<_>>(), ["zeta", "alpha", "prod"]);
+        assert_eq!(environments.find("prod").unwrap().approvals, 1, "forgetting the line does not open production");
+        assert_eq!(parse("prod = { approvals = 0 }").unwrap().find("prod").unwrap().approvals, 0);
+    }
+
+    #[test]
+    fn only_the_operator_s_part_of_a_path_may_have_links() {
+        for (path, before) in [
+            ("/srv/a/{service}/prod", "/srv/a"),
+            ("/srv/../opt/{service}", "/opt"),
+            ("out/dev/{service}", "/work"),
+            ("/work/out/{service}", "/work"),
+            ("./{service}", "/work"),
+            ("../{service}", "/"),
+            ("/workshop/{service}", "/workshop"),
+        ] {
+            let folder = ServiceFolder::parse(&Path::new("/work").join(path), Path::new("/work")).unwrap();
+            assert_eq!(folder.before(), Path::new(before), "{path}");
+        }
+    }
+
+    #[test]
+    fn names_are_exact() {
+        let environments = parse("dev = {}").unwrap();
+        let long = "dev".repeat(1_000_000);
+        for name in ["Dev", "DEV", "dev ", " dev", "dev\0", "dеv", "", ".", "dev/..", &long] {
+            let refusal = environments.find(name).unwrap_err();
+            assert_eq!(refusal.code, "unknown_environment");
+            assert!(refusal.message.len() < 1000);
+        }
+    }
+
+    #[test]
+    fn configurations_that_cannot_be_relied_on_are_errors() {
+        for text in [
+            "Dev = {}",
+            "'a/b' = {}",
+            "'' = {}",
+            "rollback = {}",
+            "dev = { path = '/srv/shop' }",
+            "dev = { path = '/srv/{service}/{service}' }",
+            "dev = { path = '/srv/x{service}' }",
+            "dev = { path = '/srv/{service}/../x' }",
+            "dev = { path = '/srv/{servce}' }",
+            "dev = { path = '' }",
+            "dev = { path = '/srv/{service}' }\nprod = { path = '/srv/{service}' }",
+            "dev = { path = '/srv/{service}' }\nprod = { path = '/srv/x/../{service}' }",
+            "dev = { path = '/srv/{service}' }\nprod = { path = '/srv/prod/{service}' }",
+            "dev = { path = '/srv/{service}' }\nprod = { path = '/srv/{service}/releases' }",
+            "dev = { requires = ['dev'] }",
+            "dev = { requires = ['prod'] }\nprod = {}",
+            "dev = { keep = 1 }",
+            "dev = { keep = 1001 }",
+            "dev = { target = 'ftp' }",
+            "dev = { freeze = [] }",
+            "dev = { health = {} }",
+            "dev = { health = { command = [] } }",
+            "dev = { health = { command = [''] } }",
+            "dev = { health = { command = ['{relase}/x'] } }",
+            "dev = { health = { command = ['x'], http = 'http://127.0.0.1/' } }",
+            "dev = { health = { http = 'https://127.0.0.1/' } }",
+            "dev = { health = { http = 'file:///etc/passwd' } }",
+            "dev = { health = { http = 'http://user:secret@127.0.0.1/' } }",
+            "dev = { health = { http = 'http://' } }",
+            "dev = { health = { command = ['x'], timeout_ms = 0 } }",
+            "dev = { health = { command = ['x'], count = 0 } }",
+            "dev = { health = { command = ['x'], interval_ms = 60001 } }",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        for text in [
+            "dev = { path = '/srv/{service}/dev' }\nprod = { path = '/srv/{service}/prod' }",
+            "dev = { path = 'out/{service}' }",
+            "dev = { health = { command = ['{release}/x', '--for={service}', '{}', '{\"a\": 1}'] } }",
+            "dev = { health = { http = 'http://127.0.0.1:8080/{service}/health', count = 3 } }",
+            "dev = { target = 'release-directory' }",
+        ] {
+            parse(text).unwrap_or_else(|error| panic!("{text}: {error:#}"));
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Whether a deployment or a rollback may go on: decisions over facts, without any effect.
+
+use tollgate_shared::content_hash::ContentHash;
+use tollgate_shared::refusal::Refusal;
+
+use crate::deployment::DeploymentState;
+use crate::environment::Environment;
+use crate::names::{Version, shown};
+use crate::store::{Kind, NewDeployment, Record};
+
+/// How many versions a refusal names.
+const VERSIONS_SHOWN_MAX: usize = 10;
+
+/// Proof that the gates let a deployment through; only this module makes one.
+#[derive(Clone, Debug)]
+pub struct Permitted(NewDeployment);
+
+/// What the gates of a deployment look at.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The digest of another content that was current under the version.
+    pub taken_by: Option<String>,
+    /// The required environments in which the content is not proven.
+    pub unproven: Vec<String>,
+}
+
+/// What the gates say of a deployment.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// It may go on.
+    Permitted(Permitted),
+    /// People must approve it first.
+    NeedsApproval(NewDeployment),
+}
+
+impl Permitted {
+    /// Returns what is permitted.
+    #[must_use]
+    pub fn deployment(&self) -> &NewDeployment {
+        &self.0
+    }
+}
+
+/// Decides about the deployment `wanted` to `environment`.
+///
+/// # Errors
+///
+/// `version_taken`, `requires_not_met`.
+pub fn judge(environment: &Environment, wanted: NewDeployment, facts: &Facts) -> Result<Verdict, Refusal> {
+    if let Some(digest) = &facts.taken_by {
+        let short = digest.parse().map_or_else(|_| String::new(), |digest: ContentHash| digest.short());
+        return Err(Refusal::refused(
+            "version_taken",
+            format!(
+                "version {} of {} was released to {} with other content ({short}, not {})",
+                wanted.version,
+                wanted.service,
+                environment.name,
+                wanted.digest.short()
+            ),
+            "give the new content a new version",
+        ));
+    }
+    if !facts.unproven.is_empty() {
+        return Err(Refusal::refused(
+            "requires_not_met",
+            format!(
+                "exactly this content ({}) of {} has not been live and healthy in {}",
+                wanted.digest.short(),
+                wanted.service,
+                facts.unproven.join(", ")
+            ),
+            format!("deploy the same artifact to {} first", facts.unproven.join(", then to ")),
+        )
+        .with_detail("unmet", &facts.unproven));
+    }
+    if environment.approvals > 0 {
+        return Ok(Verdict::NeedsApproval(wanted));
+    }
+    Ok(Verdict::Permitted(Permitted(wanted)))
+}
+
+/// The refusal of a deployment that waits for people.
+#[must_use]
+pub fn approval_required(environment: &Environment, waiting: &Record) -> Refusal {
+    let people =
+        if environment.approvals == 1 { "a person".to_owned() } else { format!("{} people", environment.approvals) };
+    Refusal::refused(
+        "approval_required",
+        format!("{} needs the approval of {people}; the request is recorded and nothing was done", environment.name),
+        "ask the operator; no tool can approve",
+    )
+    .with_detail("id", &waiting.id)
+    .with_detail("state", waiting.state)
+    .with_detail("release", &waiting.release)
+    .with_detail("digest", waiting.digest)
+}
+
+/// What a rollback goes to, and whether people must approve that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Return {
+    /// Which of the candidates.
+    pub index: usize,
+    /// Whether people must approve it.
+    pub needs_approval: bool,
+}
+
+/// Decides what a rollback in `environment` goes to.
+///
+/// `candidates` has the last healthy life of every release, newest first. Without `to` it is the newest that is not live
+/// and was not itself taken back. Where deployments need approval, only the step back from what was last deployed goes
+/// without: otherwise an agent could walk back, step by step, to any old release, or forward to one that was taken back.
+///
+/// # Errors
+///
+/// `nothing_to_roll_back`, `unknown_release`.
+pub fn choose_return(
+    environment: &Environment,
+    live: Option<&Record>,
+    candidates: &[Record],
+    to: Option<&str>,
+) -> Result<Return, Refusal> {
+    let Some(live) = live else {
+        return Err(nothing(format!("nothing is live in {}", environment.name)));
+    };
+    let others = || candidates.iter().enumerate().filter(|(_, candidate)| candidate.release != live.release);
+    let usual = others()
+        .find(|(_, candidate)| candidate.state == DeploymentState::Superseded && candidate.number < live.number)
+        .map(|(index, _)| index);
+    let index = match to {
+        None => usual.ok_or_else(|| {
+            nothing(format!(
+                "{} is the first release in {} or all before it were taken back",
+                live.release, environment.name
+            ))
+        })?,
+        Some(to) if to == live.version.as_str() || to == live.release.as_str() => {
+            return Err(nothing(format!("{} is live already", live.release)));
+        }
+        Some(to) => others()
+            .find(|(_, candidate)| candidate.version.as_str() == to || candidate.release.as_str() == to)
+            .map(|(index, _)| index)
+            .ok_or_else(|| {
+                let mut versions: Vec<&Version> = others().map(|(_, candidate)| &candidate.version).collect();
+                versions.truncate(VERSIONS_SHOWN_MAX);
+                let known = if versions.is_empty() {
+                    "nothing else was".to_owned()
+                } else {
+                    versions.iter().map(|version| version.as_str()).collect::<Vec<_>>().join(", ")
+                };
+                Refusal::refused(
+                    "unknown_release",
+                    format!("{} was never live and healthy in {}", shown(to), environment.name),
+                    format!("name a version that was: {known}"),
+                )
+            })?,
+    };
+    let one_step = usual == Some(index) && live.kind == Kind::Deploy;
+    Ok(Return { index, needs_approval: environment.approvals > 0 && !one_step })
+}
+
+/// Lets a rollback through that needs no approval.
+#[must_use]
+pub fn permit_return(chosen: &Return, wanted: NewDeployment) -> Verdict {
+    if chosen.needs_approval { Verdict::NeedsApproval(wanted) } else { Verdict::Permitted(Permitted(wanted)) }
+}
+
+fn nothing(reason: String) -> Refusal {
+    Refusal::refused("nothing_to_roll_back", reason, "deployment_status shows what was live; deploy a release instead")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::DeployConfig;
+    use crate::environment::Environments;
+    use crate::names::{ReleaseName, ServiceName};
+
+    fn environment(name: &str) -> Environment {
+        let all = Environments::new(&DeployConfig::default(), Path::new("/w"), Path::new("/w/.tollgate")).unwrap();
+        all.find(name).unwrap().clone()
+    }
+
+    fn wanted() -> NewDeployment {
+        NewDeployment {
+            kind: Kind::Deploy,
+            environment: "dev".into(),
+            service: ServiceName::parse("shop").unwrap(),
+            version: Version::parse("1.0").unwrap(),
+            digest: ContentHash::of(b"1.0"),
+            folder: "/w".into(),
+            previous: None,
+            agent: "a".into(),
+            task_id: None,
+        }
+    }
+
+    fn record(number: i64, version: &str, kind: Kind, state: DeploymentState) -> Record {
+        let (new, digest) = (wanted(), ContentHash::of(version.as_bytes()));
+        let version = Version::parse(version).unwrap();
+        Record {
+            number,
+            id: number.to_string(),
+            kind,
+            environment: new.environment,
+            service: new.service,
+            release: ReleaseName::new(&version, &digest),
+            version,
+            digest,
+            folder: new.folder,
+            previous: None,
+            state,
+            agent: new.agent,
+            task_id: None,
+            requested_at: String::new(),
+            updated_at: String::new(),
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn gates_in_their_order() {
+        let taken = Facts { taken_by: Some(ContentHash::of(b"x").to_string()), unproven: vec!["dev".into()] };
+        let unproven = Facts { taken_by: None, unproven: vec!["dev".into()] };
+        let code = |name: &str, facts: &Facts| match judge(&environment(name), wanted(), facts) {
+            Ok(Verdict::Permitted(_)) => "permitted",
+            Ok(Verdict::NeedsApproval(_)) => "needs approval",
+            Err(refusal) => refusal.code,
+        };
+        assert_eq!(code("staging", &taken), "version_taken");
+        assert_eq!(code("staging", &unproven), "requires_not_met");
+        assert_eq!(code("staging", &Facts::default()), "permitted");
+        assert_eq!(code("prod", &taken), "version_taken");
+        assert_eq!(code("prod", &unproven), "requires_not_met", "a person is not asked about what may not be");
+        assert_eq!(code("prod", &Facts::default()), "needs approval");
+    }
+
+    /// Candidates are given newest first as `(number, version, state)`; the first is live.
+    fn chosen(
+        name: &str,
+        kind: Kind,
+        lives: &[(i64, &str, DeploymentState)],
+        to: Option<&str>,
+    ) -> Result<(String, bool), &'static str> {
+        let candidates: Vec<Record> =
+            lives.iter().map(|(number, version, state)| record(*number, version, kind, *state)).collect();
+        let live = candidates.iter().find(|candidate| candidate.state == DeploymentState::Live);
+        choose_return(&environment(name), live, &candidates, to)
+            .map(|chosen| (candidates[chosen.index].version.to_string(), chosen.needs_approval))
+            .map_err(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn rollback_goes_to_the_last_that_was_not_taken_back() {
+        use DeploymentState::{Live, RolledBack, Superseded};
+        let three = [(3, "3", Live), (2, "2", Superseded), (1, "1", Superseded)];
+        assert_eq!(chosen("dev", Kind::Deploy, &three, None), Ok(("2".into(), false)));
+        assert_eq!(chosen("dev", Kind::Deploy, &three, Some("1")), Ok(("1".into(), false)));
+        let release = ReleaseName::new(&Version::parse("1").unwrap(), &ContentHash::of(b"1")).to_string();
+        assert_eq!(chosen("dev", Kind::Deploy, &three, Some(&release)), Ok(("1".into(), false)));
+        for to in ["3", "0", "", "../1", "2\0", " 2"] {
+            assert!(chosen("dev", Kind::Deploy, &three, Some(to)).is_err(), "{to:?}");
+        }
+        let taken_back = [(4, "2", Live), (3, "3", RolledBack), (1, "1", Superseded)];
+        assert_eq!(chosen("dev", Kind::Rollback, &taken_back, None), Ok(("1".into(), false)));
+        let back_at_first = [(5, "1", Live), (4, "2", RolledBack), (3, "3", RolledBack)];
+        assert_eq!(chosen("dev", Kind::Rollback, &back_at_first, None), Err("nothing_to_roll_back"));
+        assert_eq!(chosen("dev", Kind::Deploy, &[(1, "1", Live)], None), Err("nothing_to_roll_back"));
+        assert_eq!(chosen("dev", Kind::Deploy, &[], None), Err("nothing_to_roll_back"));
+        assert_eq!(chosen("dev", Kind::Deploy, &[(1, "1", Superseded)], None), Err("nothing_to_roll_back"));
+    }
+
+    #[test]
+    fn where_people_approve_only_one_step_back_goes_without() {
+        use DeploymentState::{Live, RolledBack, Superseded};
+        let three = [(3, "3", Live), (2, "2", Superseded), (1, "1", Superseded)];
+        assert_eq!(chosen("prod", Kind::Deploy, &three, None), Ok(("2".into(), false)));
+        assert_eq!(chosen("prod", Kind::Deploy, &three, Some("2")), Ok(("2".into(), false)));
+        assert_eq!(chosen("prod", Kind::Deploy, &three, Some("1")), Ok(("1".into(), true)));
+        let after_rollback = [(4, "2", Live), (3, "3", RolledBack), (1, "1", Superseded)];
+        assert_eq!(chosen("prod", Kind::Rollback, &after_rollback, None), Ok(("1".into(), true)));
+        assert_eq!(chosen("prod", Kind::Rollback, &after_rollback, Some("3")), Ok(("3".into(), true)));
+    }
+}

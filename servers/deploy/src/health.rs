@@ -1,0 +1,164 @@
+//! How a release is found to be healthy.
+
+pub mod command;
+pub mod http;
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use ureq::http::Uri;
+
+use crate::environment::SERVICE_PLACEHOLDER;
+use crate::names::ServiceName;
+
+/// What stands for the release's folder in a command.
+const RELEASE_PLACEHOLDER: &str = "{release}";
+
+/// How much of what a check printed is kept: the end, where programs say what is wrong.
+pub const OUTPUT_BYTES_MAX: usize = 2000;
+
+/// The check of one environment.
+#[derive(Clone, Debug)]
+pub struct Health {
+    probe: Probe,
+    timeout: Duration,
+    count: u32,
+    interval: Duration,
+}
+
+#[derive(Clone, Debug)]
+enum Probe {
+    Command(Vec<String>),
+    Http(String),
+}
+
+/// What one check, or a row of them, found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Whether the release is healthy.
+    pub healthy: bool,
+    /// What was found, one sentence.
+    pub reason: String,
+    /// The end of what the check printed.
+    pub output: String,
+}
+
+impl Health {
+    /// Checks with a command.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn command(command: Vec<String>, timeout: Duration, count: u32, interval: Duration) -> anyhow::Result<Self> {
+        ensure!(command.first().is_some_and(|program| !program.is_empty()), "`command` names no program");
+        for part in &command {
+            ensure!(!part.contains('\0'), "`command` has a NUL");
+            if let Some(unknown) =
+                placeholders(part).find(|name| !matches!(*name, SERVICE_PLACEHOLDER | RELEASE_PLACEHOLDER))
+            {
+                anyhow::bail!(
+                    "`command` has the unknown placeholder `{unknown}`; known are `{{release}}`, `{{service}}`"
+                );
+            }
+        }
+        Ok(Self { probe: Probe::Command(command), timeout, count, interval })
+    }
+
+    /// Checks over HTTP.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the address.
+    pub fn http(address: String, timeout: Duration, count: u32, interval: Duration) -> anyhow::Result<Self> {
+        let uri: Uri = address.replace(SERVICE_PLACEHOLDER, "service").parse().context("`http` is not an address")?;
+        ensure!(uri.scheme_str() == Some("http"), "`http` must begin with `http://`");
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        ensure!(!authority.is_empty() && !authority.contains('@'), "`http` must have a host and no user name");
+        Ok(Self { probe: Probe::Http(address), timeout, count, interval })
+    }
+
+    /// Returns how it checks: `command` or `http`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self.probe {
+            Probe::Command(_) => "command",
+            Probe::Http(_) => "http",
+        }
+    }
+
+    /// Checks the release in `folder` of `service` until one check fails or enough have passed; blocks.
+    #[must_use]
+    pub fn check(&self, service: &ServiceName, folder: &Path) -> Finding {
+        let mut finding = self.check_once(service, folder);
+        for _ in 1..self.count {
+            if !finding.healthy {
+                break;
+            }
+            std::thread::sleep(self.interval);
+            finding = self.check_once(service, folder);
+        }
+        finding
+    }
+
+    fn check_once(&self, service: &ServiceName, folder: &Path) -> Finding {
+        match &self.probe {
+            Probe::Command(command) => {
+                let release = folder.to_string_lossy();
+                let command: Vec<String> = command
+                    .iter()
+                    // The service first: its name has no braces, the folder's path may have any.
+                    .map(|part| {
+                        part.replace(SERVICE_PLACEHOLDER, service.as_str()).replace(RELEASE_PLACEHOLDER, &release)
+                    })
+                    .collect();
+                command::run(&command, folder, self.timeout)
+            }
+            Probe::Http(address) => http::get(&address.replace(SERVICE_PLACEHOLDER, service.as_str()), self.timeout),
+        }
+    }
+}
+
+/// Returns every `{word}` of `text`.
+fn placeholders(text: &str) -> impl Iterator<Item = &str> {
+    text.match_indices('{').filter_map(move |(start, _)| {
+        let end = start + text[start..].find('}')?;
+        let name = &text[start + 1..end];
+        let is_word = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        is_word.then(|| &text[start..=end])
+    })
+}
+
+/// Returns the end of `bytes` as text in which only line ends and tabs are left of what is not printed.
+#[must_use]
+pub fn printable_end(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let text: String =
+        text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c }).collect();
+    let text = text.trim_end();
+    let mut start = text.len().saturating_sub(OUTPUT_BYTES_MAX);
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    if start == 0 { text.to_owned() } else { format!("…{}", &text[start..]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_is_bounded_and_printable() {
+        assert_eq!(printable_end(b"a\x1b[31mb\r\nc\n"), "a\u{fffd}[31mb\u{fffd}\nc");
+        assert_eq!(printable_end(b"\xff"), "\u{fffd}");
+        let long = "ä".repeat(OUTPUT_BYTES_MAX);
+        let end = printable_end(long.as_bytes());
+        assert!(end.len() <= OUTPUT_BYTES_MAX + 3 && end.starts_with('…') && end.ends_with('ä'));
+    }
+
+    #[test]
+    fn placeholders_are_words_in_braces() {
+        let all: Vec<_> = placeholders("{release}/a{b}{}{ c}{\"d\": 1}{E}{{f}").collect();
+        assert_eq!(all, ["{release}", "{b}", "{f}"]);
+    }
+}

@@ -1,0 +1,667 @@
+//! The history of deployments: what a restart completes or undoes unfinished work from.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::{SqliteRow, SqliteSynchronous};
+use sqlx::{Connection, Row, Sqlite, SqliteConnection, Transaction};
+use tokio::sync::{Mutex, MutexGuard};
+use tollgate_shared::content_hash::ContentHash;
+use tollgate_shared::error_chain::Chain;
+use tollgate_shared::ids::EntryId;
+use tollgate_shared::refusal::Refusal;
+use tollgate_shared::sqlite::{self, OpenError};
+use tollgate_shared::state_dir::{StateDir, StateDirError};
+
+use crate::deployment::{DeploymentEvent, DeploymentState, IllegalEvent};
+use crate::names::{ReleaseName, ServiceName, Version};
+
+static MIGRATOR: Migrator = sqlx::migrate!();
+
+/// The name of the file in the state folder.
+const FILE_NAME: &str = "deploy.db";
+
+/// Most requests that may wait for approval in one environment: an agent must not bury a person in them.
+pub const AWAITING_MAX: i64 = 100;
+
+/// Why a deployment is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// To release an artifact.
+    Deploy,
+    /// To go back to an earlier release.
+    Rollback,
+}
+
+/// A deployment that is to be recorded.
+#[derive(Clone, Debug)]
+pub struct NewDeployment {
+    /// Why.
+    pub kind: Kind,
+    /// Where.
+    pub environment: String,
+    /// Of what.
+    pub service: ServiceName,
+    /// As which version.
+    pub version: Version,
+    /// With which content.
+    pub digest: ContentHash,
+    /// The folder it is released to.
+    pub folder: String,
+    /// The release that is current before.
+    pub previous: Option<ReleaseName>,
+    /// On whose behalf.
+    pub agent: String,
+    /// For which task.
+    pub task_id: Option<String>,
+}
+
+/// A recorded deployment.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The order in which deployments were begun.
+    pub number: i64,
+    /// Its identifier.
+    pub id: String,
+    /// Why it was done.
+    pub kind: Kind,
+    /// Where.
+    pub environment: String,
+    /// Of what.
+    pub service: ServiceName,
+    /// As which version.
+    pub version: Version,
+    /// With which content.
+    pub digest: ContentHash,
+    /// The name of its release.
+    pub release: ReleaseName,
+    /// The folder it is released to.
+    pub folder: String,
+    /// The release that was current before.
+    pub previous: Option<ReleaseName>,
+    /// Where it stands.
+    pub state: DeploymentState,
+    /// On whose behalf.
+    pub agent: String,
+    /// For which task.
+    pub task_id: Option<String>,
+    /// When it was asked for.
+    pub requested_at: String,
+    /// When its state was reached.
+    pub updated_at: String,
+    /// What the last transition said.
+    pub reason: Option<String>,
+}
+
+/// Which deployments are asked for; `None` means all.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only this one.
+    pub id: Option<String>,
+    /// Only there.
+    pub environment: Option<String>,
+    /// Only of this.
+    pub service: Option<String>,
+}
+
+/// The right to write about one service in one environment until somebody else takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fence(i64);
+
+/// The history cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No folder to hold it.
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
+    /// The file cannot be opened or brought up to date.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Reading or writing failed.
+    #[error("cannot use the history of deployments")]
+    Sql(#[from] sqlx::Error),
+    /// A row is not what this program writes.
+    #[error("deployment {id} of the history has a wrong {column}")]
+    Malformed {
+        /// Which row.
+        id: String,
+        /// Which column.
+        column: &'static str,
+    },
+    /// Not what may happen now.
+    #[error(transparent)]
+    Illegal(#[from] IllegalEvent),
+    /// Another process took over.
+    #[error("another process took over")]
+    Fenced,
+    /// Too many wait for approval.
+    #[error("{AWAITING_MAX} deployments to {0} wait for approval")]
+    TooManyAwaiting(String),
+}
+
+/// The history in one state folder; opened by the first call that needs it.
+#[derive(Debug)]
+pub struct Store {
+    state_dir: StateDir,
+    connection: Mutex<Option<SqliteConnection>>,
+}
+
+/// The open connection, for one piece of work.
+struct Open<'a>(MutexGuard<'a, Option<SqliteConnection>>);
+
+impl Store {
+    /// Names the history of `state_dir`; nothing is opened or made yet.
+    #[must_use]
+    pub fn new(state_dir: StateDir) -> Self {
+        Self { state_dir, connection: Mutex::default() }
+    }
+
+    /// Returns the path of the file.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.state_dir.path().join(FILE_NAME)
+    }
+
+    /// Returns the folder that holds it.
+    #[must_use]
+    pub fn state_dir(&self) -> &StateDir {
+        &self.state_dir
+    }
+
+    async fn open(&self) -> Result<Open<'_>, StoreError> {
+        let mut guard = self.connection.lock().await;
+        if guard.is_none() {
+            self.state_dir.create()?;
+            *guard = Some(sqlite::open(&self.path(), &MIGRATOR, SqliteSynchronous::Full).await?);
+        }
+        Ok(Open(guard))
+    }
+
+    /// Takes the right to write about one service, away from whoever had it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn take_fence(&self, environment: &str, service: &ServiceName) -> Result<Fence, StoreError> {
+        let mut open = self.open().await?;
+        let token = sqlx::query_scalar(
+            "INSERT INTO fence (environment, service, token) VALUES (?, ?, 1)
+             ON CONFLICT (environment, service) DO UPDATE SET token = token + 1 RETURNING token",
+        )
+        .bind(environment)
+        .bind(service.as_str())
+        .fetch_one(open.get()?)
+        .await?;
+        Ok(Fence(token))
+    }
+
+    /// Records a new deployment after the events that brought it to where it stands.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; then nothing was recorded.
+    pub async fn begin(&self, fence: Fence, new: &NewDeployment, reason: &str) -> Result<Record, StoreError> {
+        let mut open = self.open().await?;
+        let mut transaction = open.begin().await?;
+        check_fence(&mut transaction, &new.environment, &new.service, fence).await?;
+        let id = insert(&mut transaction, new).await?;
+        for event in [DeploymentEvent::Validate, DeploymentEvent::Approve] {
+            step(&mut transaction, &id, event, None, fence).await?;
+        }
+        step(&mut transaction, &id, DeploymentEvent::Start, Some(reason), fence).await?;
+        let record = by_id(&mut transaction, &id).await?.ok_or(StoreError::Fenced)?;
+        transaction.commit().await?;
+        Ok(record)
+    }
+
+    /// Records that a deployment waits for approval; returns the one that waits already where it is the same.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; then nothing was recorded.
+    pub async fn await_approval(&self, new: &NewDeployment, reason: &str) -> Result<Record, StoreError> {
+        let mut open = self.open().await?;
+        let mut transaction = open.begin().await?;
+        let waiting: Option<SqliteRow> = sqlx::query(
+            "SELECT * FROM deployment_with_reason WHERE state = 'awaiting_approval' AND environment = ? AND service = ?
+             AND kind = ? AND version = ? AND digest = ? AND agent = ?",
+        )
+        .bind(&new.environment)
+        .bind(new.service.as_str())
+        .bind(new.kind.as_str())
+        .bind(new.version.as_str())
+        .bind(new.digest.to_string())
+        .bind(&new.agent)
+        .fetch_optional(&mut *transaction)
+        .await?;
+        if let Some(row) = waiting {
+            return record(&row);
+        }
+        let count: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM deployment WHERE state = 'awaiting_approval' AND environment = ?")
+                .bind(&new.environment)
+                .fetch_one(&mut *transaction)
+                .await?;
+        if count >= AWAITING_MAX {
+            return Err(StoreError::TooManyAwaiting(new.environment.clone()));
+        }
+        let id = insert(&mut transaction, new).await?;
+        // Nobody holds a turn: it has no effect yet.
+        step(&mut transaction, &id, DeploymentEvent::Validate, None, Fence(0)).await?;
+        step(&mut transaction, &id, DeploymentEvent::AwaitApproval, Some(reason), Fence(0)).await?;
+        let record = by_id(&mut transaction, &id).await?.ok_or(StoreError::Fenced)?;
+        transaction.commit().await?;
+        Ok(record)
+    }
+
+    /// Records an event of a deployment and returns the deployment after it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; then nothing was recorded.
+    pub async fn step(
+        &self,
+        fence: Fence,
+        record: &Record,
+        event: DeploymentEvent,
+        reason: Option<&str>,
+    ) -> Result<Record, StoreError> {
+        let mut open = self.open().await?;
+        let mut transaction = open.begin().await?;
+        check_fence(&mut transaction, &record.environment, &record.service, fence).await?;
+        if event == DeploymentEvent::Pass {
+            // One is live at a time: what was, ends in the same instant.
+            let before: Option<String> = sqlx::query_scalar(
+                "SELECT id FROM deployment WHERE environment = ? AND service = ? AND state = 'live'",
+            )
+            .bind(&record.environment)
+            .bind(record.service.as_str())
+            .fetch_optional(&mut *transaction)
+            .await?;
+            if let Some(before) = before {
+                let (event, reason) = match record.kind {
+                    Kind::Deploy => (DeploymentEvent::Supersede, format!("{} is live", record.release)),
+                    Kind::Rollback => (DeploymentEvent::Withdraw, format!("rolled back to {}", record.release)),
+                };
+                step(&mut transaction, &before, event, Some(&reason), fence).await?;
+            }
+        }
+        step(&mut transaction, &record.id, event, reason, fence).await?;
+        let record = by_id(&mut transaction, &record.id).await?.ok_or(StoreError::Fenced)?;
+        transaction.commit().await?;
+        Ok(record)
+    }
+
+    /// Returns what is live.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn live(&self, environment: &str, service: &ServiceName) -> Result<Option<Record>, StoreError> {
+        let mut open = self.open().await?;
+        let row = sqlx::query(
+            "SELECT * FROM deployment_with_reason WHERE environment = ? AND service = ? AND state = 'live'",
+        )
+        .bind(environment)
+        .bind(service.as_str())
+        .fetch_optional(open.get()?)
+        .await?;
+        row.as_ref().map(record).transpose()
+    }
+
+    /// Returns the deployments of `filter` that a process is, or was, at work on.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn under_way(&self, filter: &Filter) -> Result<Vec<Record>, StoreError> {
+        let mut open = self.open().await?;
+        let rows = sqlx::query(
+            "SELECT * FROM deployment_with_reason WHERE state IN ('deploying', 'verifying', 'rolling_back')
+             AND (?1 IS NULL OR environment = ?1) AND (?2 IS NULL OR service = ?2) AND (?3 IS NULL OR id = ?3)
+             ORDER BY number",
+        )
+        .bind(&filter.environment)
+        .bind(&filter.service)
+        .bind(&filter.id)
+        .fetch_all(open.get()?)
+        .await?;
+        rows.iter().map(record).collect()
+    }
+
+    /// Returns the digest of another content that was current under this version.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn taken_by(
+        &self,
+        environment: &str,
+        service: &ServiceName,
+        version: &Version,
+        digest: &ContentHash,
+    ) -> Result<Option<String>, StoreError> {
+        let mut open = self.open().await?;
+        Ok(sqlx::query_scalar(
+            "SELECT digest FROM deployment WHERE environment = ? AND service = ? AND version = ? AND digest <> ?
+             AND switched_at IS NOT NULL ORDER BY number LIMIT 1",
+        )
+        .bind(environment)
+        .bind(service.as_str())
+        .bind(version.as_str())
+        .bind(digest.to_string())
+        .fetch_optional(open.get()?)
+        .await?)
+    }
+
+    /// Whether this content is, or last was, live and healthy there, and was not taken back since.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn is_proven(
+        &self,
+        environment: &str,
+        service: &ServiceName,
+        digest: &ContentHash,
+    ) -> Result<bool, StoreError> {
+        let mut open = self.open().await?;
+        let state: Option<String> = sqlx::query_scalar(
+            "SELECT state FROM deployment WHERE environment = ? AND service = ? AND digest = ?
+             AND state IN ('live', 'superseded', 'rolled_back') ORDER BY number DESC LIMIT 1",
+        )
+        .bind(environment)
+        .bind(service.as_str())
+        .bind(digest.to_string())
+        .fetch_optional(open.get()?)
+        .await?;
+        Ok(state.is_some_and(|state| state != DeploymentState::RolledBack.as_str()))
+    }
+
+    /// Returns the last deployment of every release that was ever live and healthy, newest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn once_live(&self, environment: &str, service: &ServiceName) -> Result<Vec<Record>, StoreError> {
+        let mut open = self.open().await?;
+        let rows = sqlx::query(
+            "SELECT * FROM deployment_with_reason WHERE number IN (
+                 SELECT max(number) FROM deployment WHERE environment = ?1 AND service = ?2
+                 AND EXISTS (SELECT 1 FROM transition WHERE deployment_id = deployment.id AND event = 'pass')
+                 GROUP BY release)
+             ORDER BY number DESC",
+        )
+        .bind(environment)
+        .bind(service.as_str())
+        .fetch_all(open.get()?)
+        .await?;
+        rows.iter().map(record).collect()
+    }
+
+    /// Returns every release that the history knows, the one last deployed first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn releases(&self, environment: &str, service: &ServiceName) -> Result<Vec<ReleaseName>, StoreError> {
+        let mut open = self.open().await?;
+        let rows: Vec<String> = sqlx::query_scalar(
+            "SELECT release FROM deployment WHERE environment = ? AND service = ?
+             AND state NOT IN ('requested', 'validated', 'awaiting_approval', 'approved', 'expired')
+             GROUP BY release ORDER BY max(number) DESC",
+        )
+        .bind(environment)
+        .bind(service.as_str())
+        .fetch_all(open.get()?)
+        .await?;
+        Ok(rows.iter().filter_map(|release| ReleaseName::parse(release)).collect())
+    }
+
+    /// Returns the newest `limit` deployments of `filter`, newest first, and how many there are.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn list(&self, filter: &Filter, limit: u32) -> Result<(Vec<Record>, u64), StoreError> {
+        self.select(filter, "", limit).await
+    }
+
+    /// Returns the `limit` live deployments of `filter` that went live last, and how many there are.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn list_live(&self, filter: &Filter, limit: u32) -> Result<(Vec<Record>, u64), StoreError> {
+        self.select(filter, DeploymentState::Live.as_str(), limit).await
+    }
+
+    async fn select(&self, filter: &Filter, state: &str, limit: u32) -> Result<(Vec<Record>, u64), StoreError> {
+        let mut open = self.open().await?;
+        // One snapshot for both questions.
+        let mut transaction = open.get()?.begin().await?;
+        let rows = sqlx::query(
+            "SELECT * FROM deployment_with_reason WHERE (?1 IS NULL OR environment = ?1)
+             AND (?2 IS NULL OR service = ?2) AND (?3 IS NULL OR id = ?3) AND (?4 = '' OR state = ?4)
+             ORDER BY number DESC LIMIT ?5",
+        )
+        .bind(&filter.environment)
+        .bind(&filter.service)
+        .bind(&filter.id)
+        .bind(state)
+        .bind(limit)
+        .fetch_all(&mut *transaction)
+        .await?;
+        let count: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM deployment WHERE (?1 IS NULL OR environment = ?1)
+             AND (?2 IS NULL OR service = ?2) AND (?3 IS NULL OR id = ?3) AND (?4 = '' OR state = ?4)",
+        )
+        .bind(&filter.environment)
+        .bind(&filter.service)
+        .bind(&filter.id)
+        .bind(state)
+        .fetch_one(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        let records = rows.iter().map(record).collect::<Result<_, _>>()?;
+        Ok((records, u64::try_from(count).unwrap_or_default()))
+    }
+}
+
+impl Open<'_> {
+    fn get(&mut self) -> Result<&mut SqliteConnection, StoreError> {
+        self.0.as_mut().ok_or(StoreError::Sql(sqlx::Error::WorkerCrashed))
+    }
+
+    /// Begins to write at once: whoever reads first and writes later may find that another was faster.
+    async fn begin(&mut self) -> Result<Transaction<'_, Sqlite>, StoreError> {
+        Ok(self.get()?.begin_with("BEGIN IMMEDIATE").await?)
+    }
+}
+
+async fn check_fence(
+    transaction: &mut Transaction<'_, Sqlite>,
+    environment: &str,
+    service: &ServiceName,
+    fence: Fence,
+) -> Result<(), StoreError> {
+    let token: Option<i64> = sqlx::query_scalar("SELECT token FROM fence WHERE environment = ? AND service = ?")
+        .bind(environment)
+        .bind(service.as_str())
+        .fetch_optional(&mut **transaction)
+        .await?;
+    if token == Some(fence.0) { Ok(()) } else { Err(StoreError::Fenced) }
+}
+
+async fn insert(transaction: &mut Transaction<'_, Sqlite>, new: &NewDeployment) -> Result<String, StoreError> {
+    let id = EntryId::generate().to_string();
+    let now = Timestamp::now().to_string();
+    sqlx::query(
+        "INSERT INTO deployment (id, kind, environment, service, version, digest, release, folder, previous, state,
+             agent, task_id, requested_at, updated_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'requested', ?, ?, ?, ?)",
+    )
+    .bind(&id)
+    .bind(new.kind.as_str())
+    .bind(&new.environment)
+    .bind(new.service.as_str())
+    .bind(new.version.as_str())
+    .bind(new.digest.to_string())
+    .bind(ReleaseName::new(&new.version, &new.digest).as_str())
+    .bind(&new.folder)
+    .bind(new.previous.as_ref().map(ReleaseName::as_str))
+    .bind(&new.agent)
+    .bind(&new.task_id)
+    .bind(&now)
+    .bind(&now)
+    .execute(&mut **transaction)
+    .await?;
+    append(transaction, &id, DeploymentEvent::Request, DeploymentState::Requested, &now, None, Fence(0)).await?;
+    Ok(id)
+}
+
+/// Brings the deployment `id` to the state after `event`.
+async fn step(
+    transaction: &mut Transaction<'_, Sqlite>,
+    id: &str,
+    event: DeploymentEvent,
+    reason: Option<&str>,
+    fence: Fence,
+) -> Result<(), StoreError> {
+    let before: String =
+        sqlx::query_scalar("SELECT state FROM deployment WHERE id = ?").bind(id).fetch_one(&mut **transaction).await?;
+    let before: DeploymentState = before.parse().map_err(|_| malformed(id, "state"))?;
+    let after = before.after(event)?;
+    let now = Timestamp::now().to_string();
+    sqlx::query(
+        "UPDATE deployment SET state = ?1, updated_at = ?2, switched_at = CASE WHEN ?3 THEN ?2 ELSE switched_at END
+         WHERE id = ?4",
+    )
+    .bind(after.as_str())
+    .bind(&now)
+    .bind(event == DeploymentEvent::Switch)
+    .bind(id)
+    .execute(&mut **transaction)
+    .await?;
+    append(transaction, id, event, after, &now, reason, fence).await
+}
+
+async fn append(
+    transaction: &mut Transaction<'_, Sqlite>,
+    id: &str,
+    event: DeploymentEvent,
+    state: DeploymentState,
+    now: &str,
+    reason: Option<&str>,
+    fence: Fence,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO transition (deployment_id, seq, event, state, at, detail, fence)
+         SELECT ?1, coalesce(max(seq), 0) + 1, ?2, ?3, ?4, ?5, ?6 FROM transition WHERE deployment_id = ?1",
+    )
+    .bind(id)
+    .bind(event.as_str())
+    .bind(state.as_str())
+    .bind(now)
+    .bind(reason)
+    .bind(fence.0)
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+async fn by_id(transaction: &mut Transaction<'_, Sqlite>, id: &str) -> Result<Option<Record>, StoreError> {
+    let row = sqlx::query("SELECT * FROM deployment_with_reason WHERE id = ?")
+        .bind(id)
+        .fetch_optional(&mut **transaction)
+        .await?;
+    row.as_ref().map(record).transpose()
+}
+
+/// Reads a row; what is in the file is checked like anything else that comes from outside.
+fn record(row: &SqliteRow) -> Result<Record, StoreError> {
+    let id: String = row.try_get("id")?;
+    let text = |column: &'static str| row.try_get::<String, _>(column);
+    let wrong = |column| malformed(&id, column);
+    let release = |name: &str| ReleaseName::parse(name);
+    let digest: ContentHash = text("digest")?.parse().map_err(|_| wrong("digest"))?;
+    let named = release(&text("release")?).filter(|name| name.fits(&digest)).ok_or_else(|| wrong("release"))?;
+    let previous: Option<String> = row.try_get("previous")?;
+    Ok(Record {
+        number: row.try_get("number")?,
+        kind: text("kind")?.parse().map_err(|()| wrong("kind"))?,
+        environment: text("environment")?,
+        service: ServiceName::parse(&text("service")?).map_err(|_| wrong("service"))?,
+        version: Version::parse(&text("version")?).map_err(|_| wrong("version"))?,
+        digest,
+        release: named,
+        folder: text("folder")?,
+        previous: previous.map(|name| release(&name).ok_or_else(|| wrong("previous"))).transpose()?,
+        state: text("state")?.parse().map_err(|_| wrong("state"))?,
+        agent: text("agent")?,
+        task_id: row.try_get("task_id")?,
+        requested_at: text("requested_at")?,
+        updated_at: text("updated_at")?,
+        reason: row.try_get("reason")?,
+        id: id.clone(),
+    })
+}
+
+fn malformed(id: &str, column: &'static str) -> StoreError {
+    StoreError::Malformed { id: id.to_owned(), column }
+}
+
+impl Kind {
+    /// Returns the name, as it is stored and answered.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deploy => "deploy",
+            Self::Rollback => "rollback",
+        }
+    }
+}
+
+impl FromStr for Kind {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        [Self::Deploy, Self::Rollback].into_iter().find(|kind| kind.as_str() == text).ok_or(())
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        let under_way_already = matches!(&error, StoreError::Sql(sqlx::Error::Database(error))
+            if error.is_unique_violation());
+        match error {
+            StoreError::Fenced => in_progress(&error),
+            _ if under_way_already => in_progress(&"one is recorded as under way"),
+            StoreError::TooManyAwaiting(_) => Self::refused(
+                "too_many_requests",
+                error.to_string(),
+                "have the operator decide about those that wait before asking for more",
+            ),
+            _ => {
+                tracing::error!(error = %Chain(&error), "the history of deployments cannot be used");
+                Self::failed(
+                    "history_unavailable",
+                    format!("{}; what was begun is completed or undone by the next call", Chain(&error)),
+                    "make the state folder writable and free disk space, then call again",
+                )
+            }
+        }
+    }
+}
+
+/// The refusal while somebody else is at work.
+#[must_use]
+pub fn in_progress(reason: &dyn std::fmt::Display) -> Refusal {
+    Refusal::refused(
+        "deployment_in_progress",
+        format!("another deployment of this service to this environment is in progress: {reason}"),
+        "wait until deployment_status shows its end, then call again",
+    )
+}

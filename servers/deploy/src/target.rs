@@ -1,0 +1,3 @@
+//! Where releases go.
+
+pub mod release_directory;

@@ -1,0 +1,16 @@
+//! The tools, one file each.
+
+pub mod deploy;
+pub mod list_environments;
+pub mod rollback;
+pub mod status;
+
+use tollgate_shared::serve::tool::Toolbox;
+
+use crate::Deploy;
+
+/// Returns every tool, in the order in which they are listed.
+#[must_use]
+pub fn toolbox() -> Toolbox<Deploy> {
+    Toolbox::new(vec![list_environments::tool(), deploy::tool(), status::tool(), rollback::tool()])
+}

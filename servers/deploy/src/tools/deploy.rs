@@ -1,0 +1,191 @@
+//! `deploy`: an artifact to an environment, through its gates.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tollgate_shared::refusal::Refusal;
+use tollgate_shared::serve::tool::Defined;
+use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
+
+use crate::Deploy;
+use crate::artifact::{Artifact, folder_id_at};
+use crate::blocking::blocking;
+use crate::environment::Environment;
+use crate::gate::{self, Facts, Verdict};
+use crate::names::{ReleaseName, ServiceName, Version};
+use crate::rollout::{self, Caller};
+use crate::store::{Kind, NewDeployment, Record};
+use crate::target::release_directory::{Current, Integrity};
+use crate::turn::{Turn, refused};
+use crate::view::DeploymentView;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    /// As list_environments names it.
+    environment: String,
+    /// Lower-case letters, digits and `-`.
+    service: String,
+    /// Such as `1.2.0`; new content needs a new version.
+    version: String,
+    /// The folder to release, relative to the workspace; plain files only.
+    artifact: String,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Deployed {
+    #[serde(flatten)]
+    deployment: DeploymentView,
+    /// Whether it was live already, so that nothing was done.
+    unchanged: bool,
+    /// What the health check printed last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check_output: Option<String>,
+    /// Old releases that were removed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    discarded: Vec<String>,
+}
+
+pub(super) fn tool() -> Defined<Deploy> {
+    Tool::new(
+        "deploy",
+        "Deploy",
+        "Release a folder to an environment: copy it, make it current, check its health, and go back to the previous \
+         release when it is unhealthy (health_check_failed). Refuses what an environment's gates forbid: content not yet \
+         proven in the required environments, a version used for other content, and what a person must approve \
+         (approval_required; the request is recorded). Repeating it is safe.",
+        Effect::Replaces,
+        Price::Metered(&["deploy.dev", "deploy.staging", "deploy.prod", "deploy.*"]),
+    )
+    .idempotent()
+    .handler(run)
+}
+
+async fn run(server: Arc<Deploy>, request: Request, call: Call) -> Result<Answer<Deployed>, Refusal> {
+    let environment = server.environments.find(&request.environment)?.clone();
+    let service = ServiceName::parse(&request.service)?;
+    let version = Version::parse(&request.version)?;
+    let artifact = read_artifact(&server, &environment, &service, request.artifact, &call).await?;
+    let wanted = NewDeployment {
+        kind: Kind::Deploy,
+        environment: environment.name.clone(),
+        service: service.clone(),
+        version,
+        digest: artifact.tree.digest,
+        folder: environment.folder.path(&service).display().to_string(),
+        previous: None,
+        agent: call.identity().agent.name.clone(),
+        task_id: call.identity().task_id.clone(),
+    };
+
+    server.recover(&environment, &service, &call).await?;
+    // What is refused has no effect, not even a folder; so the gates are asked before the turn is taken, and again then.
+    if is_live(&server, &environment, &wanted).await?.is_none_or(|live| live.release != release_of(&wanted)) {
+        permit(&server, &environment, wanted.clone()).await?;
+    }
+    let turn = Turn::take(&server.store, &environment, &service).await?;
+    rollout::recover(&server.store, &turn, &call).await?;
+    if let Some(live) = live_already(&server, &turn, &wanted, &call).await? {
+        return Ok(Answer::new(Deployed {
+            deployment: DeploymentView::of(&live),
+            unchanged: true,
+            check_output: None,
+            discarded: Vec::new(),
+        }));
+    }
+    let permitted = permit(&server, &environment, wanted).await?;
+    let caller: Arc<dyn Caller> = Arc::new(call);
+    let done = rollout::roll_out(&server.store, &turn, &caller, &permitted, Some(artifact)).await?;
+    Ok(Answer::new(Deployed {
+        deployment: DeploymentView::of(&done.record),
+        unchanged: false,
+        check_output: done.finding.map(|finding| finding.output).filter(|output| !output.is_empty()),
+        discarded: done.discarded.iter().map(ToString::to_string).collect(),
+    }))
+}
+
+async fn read_artifact(
+    server: &Arc<Deploy>,
+    environment: &Environment,
+    service: &ServiceName,
+    path: String,
+    call: &Call,
+) -> Result<Artifact, Refusal> {
+    let (server, call) = (Arc::clone(server), call.clone());
+    let target = environment.folder.path(service);
+    blocking(move || {
+        // What is there already cannot be released again, and the state is nobody's to read.
+        let forbidden: Vec<_> =
+            [server.store.state_dir().path(), &target].into_iter().filter_map(folder_id_at).collect();
+        server.artifacts.read(&path, &forbidden, &|| call.is_cancelled())
+    })
+    .await
+}
+
+/// Asks the gates.
+async fn permit(server: &Deploy, environment: &Environment, wanted: NewDeployment) -> Result<gate::Permitted, Refusal> {
+    let store = &server.store;
+    let mut facts = Facts {
+        taken_by: store.taken_by(&environment.name, &wanted.service, &wanted.version, &wanted.digest).await?,
+        unproven: Vec::new(),
+    };
+    for required in &environment.requires {
+        if !store.is_proven(required, &wanted.service, &wanted.digest).await? {
+            facts.unproven.push(required.clone());
+        }
+    }
+    match gate::judge(environment, wanted, &facts)? {
+        Verdict::Permitted(permitted) => Ok(permitted),
+        Verdict::NeedsApproval(wanted) => {
+            let waiting = store.await_approval(&wanted, "waits for a person").await?;
+            Err(gate::approval_required(environment, &waiting))
+        }
+    }
+}
+
+async fn is_live(
+    server: &Deploy,
+    environment: &Environment,
+    wanted: &NewDeployment,
+) -> Result<Option<Record>, Refusal> {
+    Ok(server.store.live(&environment.name, &wanted.service).await?)
+}
+
+/// Returns the live deployment when it is what is wanted, in the history and on disk.
+async fn live_already(
+    server: &Deploy,
+    turn: &Turn,
+    wanted: &NewDeployment,
+    call: &Call,
+) -> Result<Option<Record>, Refusal> {
+    let (release, digest, call) = (release_of(wanted), wanted.digest, call.clone());
+    let named = release.clone();
+    let (current, integrity) = turn
+        .blocking(move |directory| {
+            let current = directory.current().map_err(|error| refused(&error))?;
+            let integrity = if current == Current::Release(release.clone()) {
+                directory.integrity(&release, &digest, &|| call.is_cancelled()).map_err(|error| refused(&error))?
+            } else {
+                Integrity::Missing
+            };
+            Ok((current, integrity))
+        })
+        .await?;
+    if current != Current::Release(named.clone()) {
+        return Ok(None);
+    }
+    if let Integrity::Damaged(reason) = integrity {
+        return Err(Refusal::refused(
+            "release_damaged",
+            format!("{named} is current, and its files were changed since it was released: {reason}"),
+            "deploy the content as a new version; what runs from changed files is not known",
+        ));
+    }
+    let live = is_live(server, &turn.environment, wanted).await?;
+    Ok(live.filter(|live| live.release == named && live.digest == digest && integrity == Integrity::Intact))
+}
+
+fn release_of(wanted: &NewDeployment) -> ReleaseName {
+    ReleaseName::new(&wanted.version, &wanted.digest)
+}
