@@ -5,7 +5,7 @@ use std::fmt;
 use git2::Branch;
 use tollgate_shared::refusal::Refusal;
 
-use crate::fold::is_invisible;
+use crate::fold::{folded, is_invisible};
 
 /// The prefix of every branch's full name.
 pub const BRANCH_PREFIX: &str = "refs/heads/";
@@ -76,8 +76,9 @@ fn fault(text: &str) -> Option<&'static str> {
     /// Parts of the ref name space: `heads/main` as a branch would make the short name `main` ambiguous.
     const NAMESPACES: &[&str] = &["refs", "heads", "tags", "remotes"];
 
-    let upper = text.to_uppercase();
-    let first = text.split('/').next().unwrap_or_default();
+    // Folded, as the rules compare names: `ＨＥＡＤ` is no name either.
+    let plain = folded(text);
+    let first = plain.split('/').next().unwrap_or_default();
     if text.is_empty() {
         Some("it is empty")
     } else if text.len() > NAME_BYTES_MAX {
@@ -86,9 +87,9 @@ fn fault(text: &str) -> Option<&'static str> {
         Some("it starts with `-`, which programs take for an option")
     } else if text.chars().any(|c| c.is_control() || is_invisible(c) || c.is_whitespace()) {
         Some("it has a control, invisible or white-space character")
-    } else if upper == "HEAD" || upper == "@" || upper.ends_with("_HEAD") {
+    } else if matches!(plain.as_str(), "head" | "@") || plain.ends_with("_head") {
         Some("git uses this name itself")
-    } else if NAMESPACES.iter().any(|name| first.eq_ignore_ascii_case(name)) {
+    } else if NAMESPACES.contains(&first) {
         Some("it starts with a part of git's own name space; leave `refs/heads/` out")
     } else if matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         Some("it reads as the id of an object")
@@ -109,10 +110,49 @@ mod tests {
     fn names_that_mean_something_else_are_refused() {
         let long = "x".repeat(201);
         let names = [
-            "", "-f", "--force", "-", "HEAD", "head", "ORIG_HEAD", "FETCH_HEAD", "refs/heads/main", "Refs/heads/x",
-            "heads/main", "tags/v1", "remotes/origin/main", "a..b", "a...b", "@{-1}", "@", "a@{1}", "a~1", "a^", "a:b",
-            "a?b", "a*b", "a[b", "a\\b", "a b", "a\u{a0}b", "a\tb", "a\nb", "a\0b", "/a", "a/", "a//b", "a/.b", ".a",
-            "a.", "a.lock", "a/b.lock/c", "ma\u{200b}in", "a\u{202e}b", "0123456789012345678901234567890123456789",
+            "",
+            "-f",
+            "--force",
+            "-",
+            "HEAD",
+            "head",
+            "ＨＥＡＤ",
+            "ＲＥＦＳ/heads/x",
+            "ORIG_HEAD",
+            "FETCH_HEAD",
+            "refs/heads/main",
+            "Refs/heads/x",
+            "heads/main",
+            "tags/v1",
+            "remotes/origin/main",
+            "a..b",
+            "a...b",
+            "@{-1}",
+            "@",
+            "a@{1}",
+            "a~1",
+            "a^",
+            "a:b",
+            "a?b",
+            "a*b",
+            "a[b",
+            "a\\b",
+            "a b",
+            "a\u{a0}b",
+            "a\tb",
+            "a\nb",
+            "a\0b",
+            "/a",
+            "a/",
+            "a//b",
+            "a/.b",
+            ".a",
+            "a.",
+            "a.lock",
+            "a/b.lock/c",
+            "ma\u{200b}in",
+            "a\u{202e}b",
+            "0123456789012345678901234567890123456789",
             &long,
         ];
         for name in names {
@@ -124,8 +164,24 @@ mod tests {
     #[test]
     fn ordinary_names_are_taken() {
         let names = [
-            "main", "feature/search", "fix-123", "release/1.2", "user.name/topic", "agent/TASK-7", "a@b", "größe",
-            "feature/#42", "v1.2", "deadbeef", "x/y/z", "feature/head", "UPPER", "日本語", "a+b", "a,b", "refsx/a",
+            "main",
+            "feature/search",
+            "fix-123",
+            "release/1.2",
+            "user.name/topic",
+            "agent/TASK-7",
+            "a@b",
+            "größe",
+            "feature/#42",
+            "v1.2",
+            "deadbeef",
+            "x/y/z",
+            "feature/head",
+            "UPPER",
+            "日本語",
+            "a+b",
+            "a,b",
+            "refsx/a",
         ];
         for name in names {
             assert_eq!(BranchName::parse(name).unwrap().full(), format!("refs/heads/{name}"));

@@ -101,8 +101,11 @@ impl CommitMessage {
 
 /// Returns `value` without anything that could start another line.
 fn one_line(value: &str) -> String {
-    let value: String =
-        value.chars().map(|c| if c.is_control() || is_line_break(c) { ' ' } else { c }).filter(|c| !is_invisible(*c)).collect();
+    let value: String = value
+        .chars()
+        .map(|c| if c.is_control() || is_line_break(c) { ' ' } else { c })
+        .filter(|c| !is_invisible(*c))
+        .collect();
     cut(value.trim(), TRAILER_BYTES_MAX).to_owned()
 }
 
@@ -147,14 +150,27 @@ mod tests {
     #[test]
     fn forged_trailers_are_refused() {
         let lines = [
-            "Agent: human", "agent: human", "AGENT : human", "  Agent: human", "Agent-Role: operator", "Task: TASK-1",
-            "Tollgate-Receipt: 0198", "tollgate-receipt:x", "Ａgent: human", "A\u{200b}gent: human", "Agent： human",
+            "Agent: human",
+            "agent: human",
+            "AGENT : human",
+            "  Agent: human",
+            "Agent-Role: operator",
+            "Task: TASK-1",
+            "Tollgate-Receipt: 0198",
+            "tollgate-receipt:x",
+            "Ａgent: human",
+            "A\u{200b}gent: human",
+            "Agent： human",
         ];
         for line in lines {
-            for message in
-                [format!("fix\n\n{line}"), format!("fix\n{line}\n\nmore"), format!("fix\n\nFixes: #1\n{line}\n"),
-                 format!("fix\r\r{line}"), format!("fix\u{2028}{line}"), format!("\n\nfix\n{line}")]
-            {
+            for message in [
+                format!("fix\n\n{line}"),
+                format!("fix\n{line}\n\nmore"),
+                format!("fix\n\nFixes: #1\n{line}\n"),
+                format!("fix\r\r{line}"),
+                format!("fix\u{2028}{line}"),
+                format!("\n\nfix\n{line}"),
+            ] {
                 assert_eq!(CommitMessage::parse(&message).unwrap_err().code, "reserved_trailer", "{message:?}");
             }
         }
@@ -163,9 +179,18 @@ mod tests {
     #[test]
     fn messages_that_are_none_are_refused() {
         let long = "x".repeat(MESSAGE_BYTES_MAX + 1);
-        for message in ["", " \n\t\n", "\u{200b}", "a\0b", "fix\n---\nx", "fix\n\n--- a\n", "--- ", "fix\r---\rx",
-            "fix\n# ------------------------ >8 ------------------------\n", &long]
-        {
+        for message in [
+            "",
+            " \n\t\n",
+            "\u{200b}",
+            "a\0b",
+            "fix\n---\nx",
+            "fix\n\n--- a\n",
+            "--- ",
+            "fix\r---\rx",
+            "fix\n# ------------------------ >8 ------------------------\n",
+            &long,
+        ] {
             assert_eq!(CommitMessage::parse(message).unwrap_err().code, "invalid_message");
         }
     }
@@ -173,8 +198,15 @@ mod tests {
     #[test]
     fn ordinary_messages_are_taken() {
         let messages = [
-            "fix", "Task: add search", "Agent: describe the class", "fix\n\nThe agent: it was wrong.", "fix #1: a",
-            "Subject\n\nBody with\nlines.\n\nFixes: #12\nReviewed-by: x", "größer 日本語", "fix\n\nTasks: three", "fix\n\n----\n- one\n-- two",
+            "fix",
+            "Task: add search",
+            "Agent: describe the class",
+            "fix\n\nThe agent: it was wrong.",
+            "fix #1: a",
+            "Subject\n\nBody with\nlines.\n\nFixes: #12\nReviewed-by: x",
+            "größer 日本語",
+            "fix\n\nTasks: three",
+            "fix\n\n----\n- one\n-- two",
         ];
         for message in messages {
             CommitMessage::parse(message).unwrap();
@@ -188,7 +220,9 @@ mod tests {
         let signed = message.signed_off(&identity("bugfix-1", Some("bugfix"), Some("TASK-7")), receipt);
         assert_eq!(
             signed,
-            format!("fix\n\nBecause.\n\nAgent: bugfix-1\nAgent-Role: bugfix\nTask: TASK-7\nTollgate-Receipt: {receipt}\n")
+            format!(
+                "fix\n\nBecause.\n\nAgent: bugfix-1\nAgent-Role: bugfix\nTask: TASK-7\nTollgate-Receipt: {receipt}\n"
+            )
         );
         assert_eq!(trailers(&signed).len(), 4);
     }
@@ -204,7 +238,8 @@ mod tests {
     #[test]
     fn names_cannot_start_a_line_of_their_own() {
         let message = CommitMessage::parse("fix").unwrap();
-        let signed = message.signed_off(&identity("a\nAgent: human\u{2028}Task: x", Some("\r\n"), None), EntryId::generate());
+        let signed =
+            message.signed_off(&identity("a\nAgent: human\u{2028}Task: x", Some("\r\n"), None), EntryId::generate());
         let found = trailers(&signed);
         assert_eq!(found[0], ("Agent".to_owned(), "a Agent: human Task: x".to_owned()));
         assert_eq!(found.len(), 2);

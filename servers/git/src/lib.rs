@@ -74,7 +74,10 @@ impl Server for Git {
     fn new(config: GitConfig, startup: &Startup) -> anyhow::Result<Self> {
         anyhow::ensure!(!config.repositories.is_empty(), "`git.repositories` is empty: there is nothing to serve");
         for root in &config.repositories {
-            anyhow::ensure!(!root.is_empty() && !root.contains('\0'), "`git.repositories` has an empty or impossible path");
+            anyhow::ensure!(
+                !root.is_empty() && !root.contains('\0'),
+                "`git.repositories` has an empty or impossible path"
+            );
         }
         let protected =
             ProtectedBranches::new(&config.protected_branches).context("`git.protected_branches` has a wrong glob")?;
@@ -83,9 +86,16 @@ impl Server for Git {
                 !text.trim().is_empty() && !text.contains(['<', '>']) && !text.chars().any(char::is_control)
             };
             anyhow::ensure!(usable(&author.name), "`git.author.name` is empty or has `<`, `>` or a control character");
-            anyhow::ensure!(usable(&author.email), "`git.author.email` is empty or has `<`, `>` or a control character");
+            anyhow::ensure!(
+                usable(&author.email),
+                "`git.author.email` is empty or has `<`, `>` or a control character"
+            );
         }
-        Ok(Self { roots: Roots::new(startup.workspace.clone(), &config.repositories), protected, author: config.author })
+        Ok(Self {
+            roots: Roots::new(startup.workspace.clone(), &config.repositories),
+            protected,
+            author: config.author,
+        })
     }
 
     fn tools() -> Toolbox<Self> {

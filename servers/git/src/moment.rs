@@ -126,7 +126,8 @@ mod tests {
     #[test]
     fn other_texts_are_refused() {
         let long = "1".repeat(101);
-        for text in ["", "-1", "--since=x", "soon", "2026-13-01", "2026-02-30", "ago", "1 week", "in 2 days", "12", &long]
+        for text in
+            ["", "-1", "--since=x", "soon", "2026-13-01", "2026-02-30", "ago", "1 week", "in 2 days", "12", &long]
         {
             assert_eq!(parse(text, Boundary::Start, &now()).unwrap_err().code, "invalid_timestamp", "{text}");
         }

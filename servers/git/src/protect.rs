@@ -154,8 +154,7 @@ impl Pattern {
         let glob = folded(written.strip_prefix(BRANCH_PREFIX).unwrap_or(written));
         let literal = glob.find(['*', '?', '[', '{', '\\']).map_or(glob.as_str(), |end| &glob[..end]);
         let folder = literal.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
-        let matcher =
-            GlobBuilder::new(&glob).literal_separator(true).backslash_escape(true).build()?.compile_matcher();
+        let matcher = GlobBuilder::new(&glob).literal_separator(true).backslash_escape(true).build()?.compile_matcher();
         Ok(Self { written: written.to_owned(), matcher, folder })
     }
 }
@@ -191,8 +190,22 @@ mod tests {
     #[test]
     fn protected_branches_are_refused_however_they_are_spelt() {
         let names = [
-            "main", "Main", "MAIN", "master", "develop", "staging", "production", "PRODUCTION", "release/1.2",
-            "Release/1.2", "release/x/y", "main/x", "ma\u{200c}in", "ｍain", "ＲＥＬＥＡＳＥ/2", "develop/feature",
+            "main",
+            "Main",
+            "MAIN",
+            "master",
+            "develop",
+            "staging",
+            "production",
+            "PRODUCTION",
+            "release/1.2",
+            "Release/1.2",
+            "release/x/y",
+            "main/x",
+            "ma\u{200c}in",
+            "ｍain",
+            "ＲＥＬＥＡＳＥ/2",
+            "develop/feature",
         ];
         for name in names {
             assert!(permit(name).is_err(), "{name:?}");
@@ -202,8 +215,19 @@ mod tests {
     #[test]
     fn other_branches_are_permitted() {
         let names = [
-            "feature/search", "maintenance", "main2", "fix/main", "releases/1.2", "hotfix/release", "release-1.2",
-            "my/release/1", "mainline", "dev", "stage", "prod", "feature/production",
+            "feature/search",
+            "maintenance",
+            "main2",
+            "fix/main",
+            "releases/1.2",
+            "hotfix/release",
+            "release-1.2",
+            "my/release/1",
+            "mainline",
+            "dev",
+            "stage",
+            "prod",
+            "feature/production",
         ];
         for name in names {
             assert_eq!(permit(name).unwrap().branch().name(), name);

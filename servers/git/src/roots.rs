@@ -143,8 +143,19 @@ mod tests {
         let (dir, roots) = world();
         let absolute = dir.path().join("outside").display().to_string();
         let paths = [
-            "..", "../outside", "a/../../outside", "link", "link/x", "/", "/etc", "/nonexistent", "../workshop",
-            "../nonexistent", "a/../../nonexistent", "inner/../../outside", &absolute,
+            "..",
+            "../outside",
+            "a/../../outside",
+            "link",
+            "link/x",
+            "/",
+            "/etc",
+            "/nonexistent",
+            "../workshop",
+            "../nonexistent",
+            "a/../../nonexistent",
+            "inner/../../outside",
+            &absolute,
         ];
         for path in paths {
             assert_eq!(roots.resolve(Some(path)).unwrap_err().code, "path_outside_root", "{path}");

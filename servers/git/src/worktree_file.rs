@@ -1,25 +1,35 @@
-//! Reading a file of the working tree without following any symbolic link.
+//! Reading and writing a file of the working tree without following any symbolic link.
 //!
 //! A path is opened one name at a time, each relative to the folder before it: whoever exchanges a folder for a link
 //! while the file is being staged gets an error, not the link's target into the repository.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use git2::{IndexEntry, IndexTime, Oid, Repository};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
+use git2::{IndexEntry, IndexTime, ObjectType, Oid, Repository};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, mkdirat, openat, readlinkat, renameat, statat, symlinkat,
+    unlinkat,
+};
 use rustix::io::Errno;
 
 /// Largest file that is staged: what the large hosting services take.
 pub const FILE_BYTES_MAX: u64 = 100 * 1024 * 1024;
 
-/// The modes that git knows.
-const MODE_FILE: u32 = 0o100_644;
+/// The mode of a file that is not executable.
+pub const MODE_FILE: u32 = 0o100_644;
+/// The other modes of what is a file in git.
 const MODE_EXECUTABLE: u32 = 0o100_755;
 const MODE_LINK: u32 = 0o120_000;
+
+/// The mode of a submodule, which is no file.
+pub const MODE_COMMIT: u32 = 0o160_000;
+
+/// The name of a file that is being written, beside its place: there it can be moved from in one step.
+const UNFINISHED: &[u8] = b".tollgate-unfinished";
 
 /// A file of the working tree that cannot be taken into the index.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +44,7 @@ pub enum Unreadable {
     #[error("is neither a file nor a symbolic link")]
     Special,
     /// It is too large.
-    #[error("is larger than 100 MiB")]
+    #[error("is too large")]
     TooLarge,
     /// Something else.
     #[error("cannot be read: {0}")]
@@ -78,13 +88,191 @@ pub fn store(
     path: &[u8],
     known_mode: Option<u32>,
 ) -> Result<IndexEntry, Unreadable> {
+    match open(worktree, path)? {
+        (Opened::Link(target), stat) => {
+            let id = repository.blob(&target).map_err(|error| failed(&error.message()))?;
+            Ok(entry(path, id, MODE_LINK, &stat))
+        }
+        (Opened::File(file), stat) => {
+            let id = store_content(repository, path, file, FILE_BYTES_MAX)?;
+            Ok(entry(path, id, mode(repository, &stat, known_mode), &stat))
+        }
+    }
+}
+
+/// Returns an entry for the file at `path` as it would be stored, of at most `bytes_max`; its content goes to where
+/// `repository` writes objects.
+///
+/// For a repository that writes them to memory: unlike [`store`] this makes no temporary file, unless line endings
+/// have to be converted.
+///
+/// # Errors
+///
+/// [`Unreadable`].
+pub fn peek(
+    repository: &Repository,
+    worktree: &Path,
+    path: &[u8],
+    known_mode: Option<u32>,
+    bytes_max: u64,
+) -> Result<IndexEntry, Unreadable> {
+    let (opened, stat) = open(worktree, path)?;
+    let (content, mode) = match opened {
+        Opened::Link(target) => (target, MODE_LINK),
+        Opened::File(file) => {
+            let mut content = Vec::new();
+            file.take(bytes_max + 1).read_to_end(&mut content).map_err(|error| failed(&error))?;
+            (content, mode(repository, &stat, known_mode))
+        }
+    };
+    if content.len() as u64 > bytes_max {
+        return Err(Unreadable::TooLarge);
+    }
+    let id = if mode != MODE_LINK && is_convertible(&content) {
+        store_content(repository, path, &*content, bytes_max)?
+    } else {
+        repository.blob(&content).map_err(|error| failed(&error.message()))?
+    };
+    Ok(entry(path, id, mode, &stat))
+}
+
+/// What a file is to git, and would be under other attributes.
+#[derive(Debug)]
+pub struct Identified {
+    /// As the attributes are now.
+    pub entry: IndexEntry,
+    /// The same content as it is, and with the line endings that git stores.
+    pub otherwise: [Oid; 2],
+}
+
+/// Returns what the file at `path` is without storing it, unless line endings have to be converted.
+///
+/// # Errors
+///
+/// [`Unreadable`].
+pub fn identify(
+    repository: &Repository,
+    worktree: &Path,
+    path: &[u8],
+    known_mode: Option<u32>,
+) -> Result<Identified, Unreadable> {
+    let (opened, stat) = open(worktree, path)?;
+    let hash = |content: &[u8]| Oid::hash_object(ObjectType::Blob, content).map_err(|error| failed(&error.message()));
+    let file = match opened {
+        Opened::Link(target) => {
+            let id = hash(&target)?;
+            return Ok(Identified { entry: entry(path, id, MODE_LINK, &stat), otherwise: [id, id] });
+        }
+        Opened::File(file) => file,
+    };
+    let mut content = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut content).map_err(|error| failed(&error))?;
+    if content.len() as u64 > FILE_BYTES_MAX {
+        return Err(Unreadable::TooLarge);
+    }
+    let mode = mode(repository, &stat, known_mode);
+    let raw = hash(&content)?;
+    if !is_convertible(&content) {
+        return Ok(Identified { entry: entry(path, raw, mode, &stat), otherwise: [raw, raw] });
+    }
+    let id = store_content(repository, path, &*content, FILE_BYTES_MAX)?;
+    let mut unix = Vec::with_capacity(content.len());
+    for (index, byte) in content.iter().enumerate() {
+        if *byte != b'\r' || content.get(index + 1) != Some(&b'\n') {
+            unix.push(*byte);
+        }
+    }
+    Ok(Identified { entry: entry(path, id, mode, &stat), otherwise: [raw, hash(&unix)?] })
+}
+
+/// Returns whether git may store `content` other than it is.
+fn is_convertible(content: &[u8]) -> bool {
+    content.contains(&b'\r') || content.windows(4).any(|bytes| bytes == b"$Id:")
+}
+
+/// Writes the file at `path`, in the place of a file or a link that may be there, and returns its entry.
+///
+/// Whoever looks sees the old file or the new one, whole. Folders on the way are made where they are missing.
+///
+/// # Errors
+///
+/// [`Unreadable`].
+pub fn write(worktree: &Path, path: &[u8], content: &[u8], mode: u32, id: Oid) -> Result<IndexEntry, Unreadable> {
+    make_folders(worktree, path)?;
+    let (folder, name) = parent(worktree, path)?;
+    // Left by a process that was killed.
+    let _ = unlinkat(&folder, UNFINISHED, AtFlags::empty());
+    if mode == MODE_LINK {
+        symlinkat(content, &folder, UNFINISHED).map_err(unreadable)?;
+    } else {
+        let permissions = if mode == MODE_EXECUTABLE { 0o777 } else { 0o666 };
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&folder, UNFINISHED, flags, Mode::from_raw_mode(permissions)).map_err(unreadable)?;
+        let written = File::from(file).write_all(content);
+        if let Err(error) = written {
+            let _ = unlinkat(&folder, UNFINISHED, AtFlags::empty());
+            return Err(failed(&error));
+        }
+    }
+    if let Err(error) = renameat(&folder, UNFINISHED, &folder, name) {
+        let _ = unlinkat(&folder, UNFINISHED, AtFlags::empty());
+        return Err(unreadable(error));
+    }
+    let stat = statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(unreadable)?;
+    Ok(entry(path, id, mode, &stat))
+}
+
+/// Removes what a killed process may have left beside the file at `path`.
+pub fn remove_unfinished(worktree: &Path, path: &[u8]) {
+    if let Ok((folder, _)) = parent(worktree, path) {
+        let _ = unlinkat(&folder, UNFINISHED, AtFlags::empty());
+    }
+}
+
+fn make_folders(worktree: &Path, path: &[u8]) -> Result<(), Unreadable> {
+    for end in (0..path.len()).filter(|end| path[*end] == b'/') {
+        let (folder, name) = parent(worktree, &path[..end])?;
+        match mkdirat(&folder, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(unreadable(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Returns an entry that says nothing about a file.
+#[must_use]
+pub fn blank_entry(path: &[u8], id: Oid, mode: u32) -> IndexEntry {
+    let zero = IndexTime::new(0, 0);
+    IndexEntry {
+        ctime: zero,
+        mtime: zero,
+        dev: 0,
+        ino: 0,
+        mode,
+        uid: 0,
+        gid: 0,
+        file_size: 0,
+        id,
+        flags: 0,
+        flags_extended: 0,
+        path: path.to_vec(),
+    }
+}
+
+/// What a path leads to, opened.
+enum Opened {
+    File(File),
+    Link(Vec<u8>),
+}
+
+fn open(worktree: &Path, path: &[u8]) -> Result<(Opened, Stat), Unreadable> {
     let (folder, name) = parent(worktree, path)?;
     let stat = statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(unreadable)?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Symlink => {
             let target = readlinkat(&folder, name, Vec::new()).map_err(unreadable)?;
-            let id = repository.blob(target.as_bytes()).map_err(|error| Unreadable::Failed(error.message().into()))?;
-            Ok(entry(path, id, MODE_LINK, &stat))
+            Ok((Opened::Link(target.into_bytes()), stat))
         }
         FileType::RegularFile => {
             // Not blocking, so that a pipe that took the file's place does not hold up the call.
@@ -94,24 +282,54 @@ pub fn store(
             if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
                 return Err(Unreadable::Special);
             }
-            let id = store_content(repository, path, File::from(file))?;
-            Ok(entry(path, id, mode(repository, &stat, known_mode), &stat))
+            Ok((Opened::File(File::from(file)), stat))
         }
         _ => Err(Unreadable::Special),
     }
 }
 
-fn store_content(repository: &Repository, path: &[u8], file: File) -> Result<Oid, Unreadable> {
-    let failed = |error: &dyn std::fmt::Display| Unreadable::Failed(error.to_string());
+/// Removes the file at `path`, and the folders that are empty without it.
+///
+/// # Errors
+///
+/// [`Unreadable`].
+pub fn remove(worktree: &Path, path: &[u8]) -> Result<(), Unreadable> {
+    let (folder, name) = parent(worktree, path)?;
+    unlinkat(&folder, name, AtFlags::empty()).map_err(unreadable)?;
+    let mut path = path;
+    while let Some(end) = path.iter().rposition(|byte| *byte == b'/') {
+        path = &path[..end];
+        if remove_empty_folder(worktree, path).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the folder at `path`.
+///
+/// # Errors
+///
+/// [`Unreadable`], also when it is not empty.
+pub fn remove_empty_folder(worktree: &Path, path: &[u8]) -> Result<(), Unreadable> {
+    let (folder, name) = parent(worktree, path)?;
+    unlinkat(&folder, name, AtFlags::REMOVEDIR).map_err(unreadable)
+}
+
+fn store_content(repository: &Repository, path: &[u8], content: impl Read, bytes_max: u64) -> Result<Oid, Unreadable> {
     // The path says which attributes apply; libgit2 reads the content from us, not from there.
     let hint = PathBuf::from(std::ffi::OsString::from_vec(path.to_vec()));
     let mut writer = repository.blob_writer(Some(&hint)).map_err(|error| failed(&error.message()))?;
     // One byte more than allowed: the file may grow while it is read.
-    let copied = std::io::copy(&mut file.take(FILE_BYTES_MAX + 1), &mut writer).map_err(|error| failed(&error))?;
-    if copied > FILE_BYTES_MAX {
+    let copied = std::io::copy(&mut content.take(bytes_max + 1), &mut writer).map_err(|error| failed(&error))?;
+    if copied > bytes_max {
         return Err(Unreadable::TooLarge);
     }
     writer.commit().map_err(|error| failed(&error.message()))
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Unreadable {
+    Unreadable::Failed(error.to_string())
 }
 
 fn mode(repository: &Repository, stat: &Stat, known: Option<u32>) -> u32 {
@@ -148,7 +366,11 @@ fn entry(path: &[u8], id: Oid, mode: u32, stat: &Stat) -> IndexEntry {
 }
 
 /// Opens the folder that `path` is in and returns it with the last name.
-fn parent<'path>(worktree: &Path, path: &'path [u8]) -> Result<(OwnedFd, &'path [u8]), Unreadable> {
+///
+/// # Errors
+///
+/// [`Unreadable`].
+pub fn parent<'path>(worktree: &Path, path: &'path [u8]) -> Result<(OwnedFd, &'path [u8]), Unreadable> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut folder = openat(CWD, worktree, flags, Mode::empty()).map_err(unreadable)?;
     let mut parts = path.split(|byte| *byte == b'/');

@@ -108,7 +108,9 @@ mod tests {
 
     #[test]
     fn paths_that_lead_outside_are_refused() {
-        for path in ["..", "../x", "a/../../x", "a/../b", "/etc/passwd", "/", "/work", "/work/tree/../x", "/work/treehouse"] {
+        for path in
+            ["..", "../x", "a/../../x", "a/../b", "/etc/passwd", "/", "/work", "/work/tree/../x", "/work/treehouse"]
+        {
             assert_eq!(parse(path).unwrap_err().code, "path_outside_root", "{path}");
         }
     }
@@ -116,9 +118,23 @@ mod tests {
     #[test]
     fn the_git_directory_is_refused_however_it_is_spelt() {
         let paths = [
-            ".git", ".git/config", ".GIT/hooks/pre-commit", ".Git", "sub/.git/HEAD", ".g\u{200c}it/config", "git~1",
-            "GIT~1/config", ".git./x", ".git /x", ".git...", ".git::$INDEX_ALLOCATION/x", "a\\.git\\config", ".ｇit",
-            "./.git", "/work/tree/.git/config", ".git:x",
+            ".git",
+            ".git/config",
+            ".GIT/hooks/pre-commit",
+            ".Git",
+            "sub/.git/HEAD",
+            ".g\u{200c}it/config",
+            "git~1",
+            "GIT~1/config",
+            ".git./x",
+            ".git /x",
+            ".git...",
+            ".git::$INDEX_ALLOCATION/x",
+            "a\\.git\\config",
+            ".ｇit",
+            "./.git",
+            "/work/tree/.git/config",
+            ".git:x",
         ];
         for path in paths {
             assert_eq!(parse(path).unwrap_err().code, "git_directory", "{path:?}");
@@ -136,10 +152,23 @@ mod tests {
     #[test]
     fn ordinary_paths_are_taken() {
         for (path, expected) in [
-            (".", ""), ("./", ""), ("a", "a"), ("./a//b/", "a/b"), ("/work/tree/a", "a"), ("/work/tree", ""),
-            (".gitignore", ".gitignore"), (".github/workflows/x.yml", ".github/workflows/x.yml"), ("-f", "-f"),
-            ("a b", "a b"), ("git", "git"), ("*.rs", "*.rs"), (":(top)x", ":(top)x"), ("ä\n", "ä\n"),
-            (".gitmodules", ".gitmodules"), ("..a", "..a"), ("a..b", "a..b"),
+            (".", ""),
+            ("./", ""),
+            ("a", "a"),
+            ("./a//b/", "a/b"),
+            ("/work/tree/a", "a"),
+            ("/work/tree", ""),
+            (".gitignore", ".gitignore"),
+            (".github/workflows/x.yml", ".github/workflows/x.yml"),
+            ("-f", "-f"),
+            ("a b", "a b"),
+            ("git", "git"),
+            ("*.rs", "*.rs"),
+            (":(top)x", ":(top)x"),
+            ("ä\n", "ä\n"),
+            (".gitmodules", ".gitmodules"),
+            ("..a", "..a"),
+            ("a..b", "a..b"),
         ] {
             assert_eq!(parse(path).unwrap().as_str(), expected, "{path:?}");
         }

@@ -31,12 +31,21 @@ fn hostile_calls() -> Vec<(&'static str, Value, &'static str)> {
         calls.push(("git_create_branch", json!({"branch_name": name}), "invalid_branch_name"));
         calls.push(("git_checkout", json!({"branch_name": name}), "invalid_branch_name"));
     }
-    for name in ["main", "Main", "MASTER", "release/9", "Release/9", "release", "main/x", "ｍａｉｎ", "production/x"] {
+    for name in ["main", "Main", "MASTER", "release/9", "Release/9", "release", "main/x", "ｍａｉｎ", "production/x"]
+    {
         calls.push(("git_create_branch", json!({"branch_name": name}), "protected_branch"));
     }
-    for revision in
-        ["-p", "--output=pwned", ":/first", "main:README.md", "@{-1}", "HEAD^{/first}", "HEAD~4294967295", "a\0b", &long]
-    {
+    for revision in [
+        "-p",
+        "--output=pwned",
+        ":/first",
+        "main:README.md",
+        "@{-1}",
+        "HEAD^{/first}",
+        "HEAD~4294967295",
+        "a\0b",
+        &long,
+    ] {
         calls.push(("git_create_branch", json!({"branch_name": "x", "base_branch": revision}), "invalid_revision"));
         calls.push(("git_diff", json!({"target": revision}), "invalid_revision"));
         calls.push(("git_log", json!({"revision": revision}), "invalid_revision"));
@@ -259,7 +268,8 @@ async fn ignored_and_nested_files_are_refused() {
     }
     assert!(server.ok("git_status", json!({})).await["staged"].as_array().unwrap().is_empty(), "all or nothing");
     let added = server.ok("git_add", json!({"files": ["."]})).await;
-    let staged: Vec<_> = added["staged"].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap()).collect();
+    let staged: Vec<_> =
+        added["staged"].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap()).collect();
     assert_eq!(staged, [".gitignore", "inside", "up"]);
     assert_eq!(added["skipped"][0]["path"], "vendor/nested/");
 }
@@ -286,7 +296,8 @@ async fn checkout_never_costs_a_local_change() {
     repository.set_head("refs/heads/feature").unwrap();
     repository.checkout_head(Some(git2::build::CheckoutBuilder::new().force().remove_untracked(true))).unwrap();
     let server = world.start();
-    for (file, content) in [("README.md", "my change\n"), ("added.txt", "mine\n"), ("settings.local", "my only copy\n")] {
+    for (file, content) in [("README.md", "my change\n"), ("added.txt", "mine\n"), ("settings.local", "my only copy\n")]
+    {
         world.file(".git/info/exclude", "settings.local\n");
         let kept = std::fs::read_to_string(world.work().join(file)).ok();
         world.file(file, content);
@@ -365,9 +376,12 @@ async fn locks_of_other_programs_are_respected_and_explained() {
 async fn taken_names_are_refused() {
     let world = World::new();
     let server = world.start();
-    for (name, code) in
-        [("feature", "branch_exists"), ("feature/x", "branch_in_the_way"), ("topic/a", ""), ("topic", "branch_in_the_way")]
-    {
+    for (name, code) in [
+        ("feature", "branch_exists"),
+        ("feature/x", "branch_in_the_way"),
+        ("topic/a", ""),
+        ("topic", "branch_in_the_way"),
+    ] {
         let called = server.call("git_create_branch", json!({"branch_name": name})).await;
         assert_eq!(called.structured["error"]["code"].as_str().unwrap_or_default(), code, "{name}");
     }

@@ -89,7 +89,8 @@ async fn git_directories_whose_parts_are_outside_are_refused() {
     let spoilt: [(&str, Spoil); 4] = [
         ("alternates", |git, outside| {
             fs::create_dir_all(git.join("objects/info")).unwrap();
-            fs::write(git.join("objects/info/alternates"), format!("# x\n{}\n", outside.join("objects").display())).unwrap();
+            fs::write(git.join("objects/info/alternates"), format!("# x\n{}\n", outside.join("objects").display()))
+                .unwrap();
         }),
         ("alternates of alternates", |git, outside| {
             let second = git.join("second");
@@ -106,8 +107,19 @@ async fn git_directories_whose_parts_are_outside_are_refused() {
         }),
     ];
     let links = [
-        "objects", "objects/pack", "objects/info", "refs", "refs/heads", "config", "packed-refs", "logs",
-        "logs/refs/heads", "info", "info/exclude", "info/attributes", "config.worktree",
+        "objects",
+        "objects/pack",
+        "objects/info",
+        "refs",
+        "refs/heads",
+        "config",
+        "packed-refs",
+        "logs",
+        "logs/refs/heads",
+        "info",
+        "info/exclude",
+        "info/attributes",
+        "config.worktree",
     ];
     let links = links.map(|name| (name, replaced(name), "path_outside_root"));
     let own = ["index", "HEAD", "logs/HEAD"].map(|name| (name, replaced(name), "not_a_repository"));
@@ -118,7 +130,6 @@ async fn git_directories_whose_parts_are_outside_are_refused() {
         let world = World::new();
         let before = snapshot(&world.path("outside"));
         spoil(&world.work().join(".git"), &outside_git(&world));
-        println!("{name}");
         refused_everywhere(&world, ".", code).await;
         assert_eq!(snapshot(&world.path("outside")), before, "{name}");
     }
@@ -145,7 +156,6 @@ async fn configuration_that_reads_files_outside_is_refused() {
         format!("[core]\n\tworktree = {}\n", world.path("outside").display()),
     ] {
         fs::write(&config, format!("{original}{addition}")).unwrap();
-        println!("{addition}");
         refused_everywhere(&world, ".", "path_outside_root").await;
     }
     fs::write(&config, format!("{original}[extensions]\nworktreeConfig = true\n")).unwrap();
@@ -170,6 +180,32 @@ async fn root_files_of_the_working_tree_that_are_links_outside_are_refused() {
         fs::write(world.path("patterns"), "secret-pattern\n").unwrap();
         symlink("../patterns", world.work().join(name)).unwrap();
         refused_everywhere(&world, ".", "path_outside_root").await;
+    }
+}
+
+#[tokio::test]
+async fn pipes_are_not_waited_for() {
+    for name in [
+        ".git",
+        ".git/HEAD",
+        ".git/index",
+        ".git/config",
+        ".git/info/exclude",
+        ".git/packed-refs",
+        ".gitignore",
+        ".gitattributes",
+    ] {
+        let world = World::new();
+        let path = world.work().join(name);
+        if path.is_dir() {
+            fs::remove_dir_all(&path).unwrap();
+        } else {
+            fs::remove_file(&path).ok();
+        }
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        if made.is_ok_and(|status| status.success()) {
+            refused_everywhere(&world, ".", "not_a_repository").await;
+        }
     }
 }
 
@@ -245,7 +281,8 @@ async fn submodules_outside_are_not_looked_into() {
     let before = snapshot(&world.path("outside"));
     fs::write(world.path("outside").join("more.txt"), "secret\n").unwrap();
     let server = world.start();
-    for (tool, arguments) in [("git_status", json!({})), ("git_diff", json!({})), ("git_add", json!({"files": ["."]}))] {
+    for (tool, arguments) in [("git_status", json!({})), ("git_diff", json!({})), ("git_add", json!({"files": ["."]}))]
+    {
         let answer = server.call(tool, arguments).await;
         assert!(!answer.text.contains("secret") && !answer.text.contains("more.txt"), "{}", answer.text);
     }
@@ -311,7 +348,7 @@ async fn trees_with_git_directories_are_not_checked_out() {
         let before = fs::read(world.work().join(".git/config")).unwrap();
         let server = world.start();
         let answer = server.call("git_checkout", json!({"branch_name": "hostile"})).await;
-        assert!(answer.is_error, "{name}: {}", answer.structured);
+        assert_eq!(answer.structured["error"]["code"], "unsafe_path", "{name}: {}", answer.structured);
         assert_eq!(fs::read(world.work().join(".git/config")).unwrap(), before, "{name}");
         assert_eq!(world.head(), "refs/heads/feature", "{name}");
         assert_eq!(world.read("README.md"), "hello\n");
@@ -408,8 +445,7 @@ async fn folders_exchanged_for_links_during_a_switch_are_not_written_through() {
             *answers.entry(code).or_insert(0) += 1;
         }
     }
-    exchanged.join().unwrap();
-    println!("{answers:?}");
+    assert!(exchanged.join().unwrap() > 50 && answers.contains_key("ok"), "{answers:?}");
     assert_eq!(snapshot(&world.path("outside")), before);
 }
 

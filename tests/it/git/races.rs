@@ -11,8 +11,14 @@ use tollgate_tests::mcp_process::McpProcess;
 use super::world::{World, commit_file};
 
 /// What whoever comes second may be told: it can try again, or has nothing left to do.
-const LATER: &[&str] =
-    &["branch_moved", "index_locked", "reference_locked", "repository_busy", "nothing_to_commit", "operation_in_progress"];
+const LATER: &[&str] = &[
+    "branch_moved",
+    "index_locked",
+    "reference_locked",
+    "repository_busy",
+    "nothing_to_commit",
+    "operation_in_progress",
+];
 
 /// Every file and the number of commits that `feature` has.
 fn history(world: &World) -> (BTreeSet<String>, usize) {
@@ -134,10 +140,15 @@ async fn one_of_many_creates_a_branch() {
     let servers = [world.start(), world.start()];
     for number in 0..10 {
         let arguments = || json!({"branch_name": format!("topic/{number}")});
-        let (first, second) =
-            tokio::join!(servers[0].call("git_create_branch", arguments()), servers[1].call("git_create_branch", arguments()));
-        let refused: Vec<&Value> =
-            [&first, &second].into_iter().filter(|called| called.is_error).map(|called| &called.structured["error"]["code"]).collect();
+        let (first, second) = tokio::join!(
+            servers[0].call("git_create_branch", arguments()),
+            servers[1].call("git_create_branch", arguments())
+        );
+        let refused: Vec<&Value> = [&first, &second]
+            .into_iter()
+            .filter(|called| called.is_error)
+            .map(|called| &called.structured["error"]["code"])
+            .collect();
         assert_eq!(refused, ["branch_exists"]);
     }
 }
@@ -278,6 +289,29 @@ async fn interrupted_switch_keeps_what_was_written_since() {
     let contents = ["a", "b", "c", "e"].map(|name| world.read(name));
     assert_eq!(contents, ["the old content\n", "the old content\n", "my own words\n", "my own words\n"]);
     assert!(!world.work().join("d").exists());
+}
+
+#[tokio::test]
+async fn forged_note_of_a_switch_is_in_nobodys_way() {
+    let world = World::new();
+    let server = world.start();
+    let head = world.tip("feature");
+    for (number, note) in [
+        json!({"from": head, "to": "0123456789012345678901234567890123456789", "target": "refs/heads/x"}).to_string(),
+        json!({"from": head, "to": "../..", "target": "refs/heads/x"}).to_string(),
+        json!({"from": head, "to": head, "target": "refs/heads/main"}).to_string(),
+        "x".repeat(100_000),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let path = world.work().join(".git/tollgate-switch");
+        fs::write(&path, note).unwrap();
+        server.ok("git_create_branch", json!({"branch_name": format!("b{number}")})).await;
+        assert!(!path.exists());
+        assert_eq!(server.ok("git_status", json!({})).await["clean"], true);
+        assert_eq!(world.head(), "refs/heads/feature");
+    }
 }
 
 #[tokio::test]

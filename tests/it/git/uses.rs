@@ -12,9 +12,13 @@ async fn day_of_an_agent() {
     let world = World::new();
     let repository = world.repository();
     repository.set_head("refs/heads/main").unwrap();
-    let server = world.start_as(&[("TOLLGATE_AGENT", "bugfix-1"), ("TOLLGATE_ROLE", "bugfix"), ("TOLLGATE_TASK", "TASK-7")]);
+    let server =
+        world.start_as(&[("TOLLGATE_AGENT", "bugfix-1"), ("TOLLGATE_ROLE", "bugfix"), ("TOLLGATE_TASK", "TASK-7")]);
     let status = server.ok("git_status", json!({})).await;
-    assert_eq!((&status["clean"], &status["branch"], &status["protected"]), (&json!(true), &json!("main"), &json!(true)));
+    assert_eq!(
+        (&status["clean"], &status["branch"], &status["protected"]),
+        (&json!(true), &json!("main"), &json!(true))
+    );
 
     world.file("README.md", "hello\nworld\n");
     world.file("src/new.rs", "fn main() {}\n");
@@ -121,7 +125,10 @@ async fn operator_says_who_commits() {
     server.ok("git_checkout", json!({"branch_name": "main"})).await;
     server.ok("git_commit", json!({"message": "x"})).await;
     let log = server.ok("git_log", json!({})).await;
-    assert_eq!((&log["commits"][0]["author"], &log["commits"][0]["email"]), (&json!("Agents"), &json!("agents@example.com")));
+    assert_eq!(
+        (&log["commits"][0]["author"], &log["commits"][0]["email"]),
+        (&json!("Agents"), &json!("agents@example.com"))
+    );
 }
 
 #[tokio::test]
@@ -142,14 +149,21 @@ async fn log_is_read_page_by_page() {
     let world = World::new();
     let repository = world.repository();
     for number in 0..25 {
-        commit_file(&repository, if number % 5 == 0 { "five" } else { "other" }, &number.to_string(), &number.to_string());
+        commit_file(
+            &repository,
+            if number % 5 == 0 { "five" } else { "other" },
+            &number.to_string(),
+            &number.to_string(),
+        );
     }
     let server = world.start();
     let mut seen: Vec<String> = Vec::new();
     let mut arguments = json!({"max_count": 7});
     loop {
         let page = server.ok("git_log", arguments.clone()).await;
-        seen.extend(page["commits"].as_array().unwrap().iter().map(|commit| commit["oid"].as_str().unwrap().to_owned()));
+        seen.extend(
+            page["commits"].as_array().unwrap().iter().map(|commit| commit["oid"].as_str().unwrap().to_owned()),
+        );
         match page.get("cursor") {
             Some(cursor) => arguments["cursor"] = cursor.clone(),
             None => break,
@@ -161,7 +175,8 @@ async fn log_is_read_page_by_page() {
     assert_eq!(seen.len(), 26);
     let of_one = server.ok("git_log", json!({"path": "five"})).await;
     assert_eq!(of_one["commits"].as_array().unwrap().len(), 5);
-    let beyond = server.ok("git_log", json!({"cursor": format!("{}.18446744073709551615", world.tip("feature"))})).await;
+    let beyond =
+        server.ok("git_log", json!({"cursor": format!("{}.18446744073709551615", world.tip("feature"))})).await;
     assert_eq!(beyond["commits"], json!([]));
     let old = server.ok("git_log", json!({"end_timestamp": "2001-01-01"})).await;
     assert_eq!(old["commits"], json!([]));
@@ -171,7 +186,9 @@ async fn log_is_read_page_by_page() {
 async fn working_tree_is_compared_as_git_does() {
     let world = World::new();
     let repository = world.repository();
-    for (name, content) in [("text", "one\ntwo\n"), ("gone", "x\n"), ("moved", "a\nb\nc\nd\ne\n"), ("crlf", "a\nb\n"), ("dir/f", "x\n")] {
+    for (name, content) in
+        [("text", "one\ntwo\n"), ("gone", "x\n"), ("moved", "a\nb\nc\nd\ne\n"), ("crlf", "a\nb\n"), ("dir/f", "x\n")]
+    {
         commit_file(&repository, name, content, name);
     }
     let server = world.start();
@@ -187,16 +204,19 @@ async fn working_tree_is_compared_as_git_does() {
     let diff = server.call("git_diff", json!({})).await;
     let files: Vec<(&Value, &Value)> =
         diff.structured["files"].as_array().unwrap().iter().map(|file| (&file["path"], &file["status"])).collect();
-    let expected = [
-        ("dir/f", "deleted"), ("gone", "deleted"), ("image", "added"), ("here", "renamed"), ("text", "modified"),
-    ];
+    let expected =
+        [("dir/f", "deleted"), ("gone", "deleted"), ("image", "added"), ("here", "renamed"), ("text", "modified")];
     let mut expected = expected.map(|(path, status)| (json!(path), json!(status))).to_vec();
     let mut files: Vec<_> = files.into_iter().map(|(path, status)| (path.clone(), status.clone())).collect();
     let key = |entry: &(Value, Value)| entry.0.to_string();
     expected.sort_by_key(key);
     files.sort_by_key(key);
     assert_eq!(files, expected, "{}", diff.text);
-    assert!(diff.text.contains("-two\n+2\n") && diff.text.contains("rename from moved\nrename to here\n"), "{}", diff.text);
+    assert!(
+        diff.text.contains("-two\n+2\n") && diff.text.contains("rename from moved\nrename to here\n"),
+        "{}",
+        diff.text
+    );
     assert!(diff.text.contains("new file mode 100644") && diff.text.contains("Binary files"), "{}", diff.text);
     assert_eq!(server.ok("git_diff", json!({"path": "gone"})).await["files_total"], 1);
     let wide = server.call("git_diff", json!({"path": "text", "context_lines": 0})).await;
@@ -212,6 +232,69 @@ async fn working_tree_is_compared_as_git_does() {
 fn walk(folder: &std::path::Path) -> usize {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.map(|path| if path.is_dir() { walk(&path) } else { 1 }).sum()
+}
+
+#[tokio::test]
+async fn switch_leaves_what_git_calls_clean() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    let repository = world.repository();
+    let server = world.start();
+    server.ok("git_create_branch", json!({"branch_name": "topic"})).await;
+    server.ok("git_checkout", json!({"branch_name": "topic"})).await;
+    world.file(".gitattributes", "*.bat eol=crlf\n");
+    world.file("run.bat", "a\r\nb\r\n");
+    world.file("script", "#!/bin/sh\n");
+    fs::set_permissions(world.work().join("script"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::remove_file(world.work().join("README.md")).unwrap();
+    std::os::unix::fs::symlink("script", world.work().join("README.md")).unwrap();
+    world.file("deep/er/file", "x\n");
+    server.ok("git_add", json!({"files": ["."]})).await;
+    // A submodule is an entry in the index, and nothing more.
+    let mut index = repository.index().unwrap();
+    index.read(true).unwrap();
+    let mut entry = index.get_path("script".as_ref(), 0).unwrap();
+    entry.mode = 0o160_000;
+    entry.path = b"module".to_vec();
+    entry.id = repository.head().unwrap().target().unwrap();
+    index.add(&entry).unwrap();
+    index.write().unwrap();
+    server.ok("git_commit", json!({"message": "x"})).await;
+    fs::create_dir(world.work().join("module")).unwrap();
+    let clean = || {
+        let git = std::process::Command::new("git")
+            .args(["status", "--porcelain", "--ignore-submodules=all"])
+            .current_dir(world.work())
+            .output();
+        git.map_or_else(|_| String::new(), |output| String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(clean(), "");
+    for _ in 0..2 {
+        server.ok("git_checkout", json!({"branch_name": "feature"})).await;
+        assert_eq!((clean().as_str(), world.read("README.md").as_str()), ("", "hello\n"));
+        assert!(!world.work().join("deep").exists());
+        let mut index = repository.index().unwrap();
+        index.read(true).unwrap();
+        assert_eq!(index.len(), 1);
+        server.ok("git_checkout", json!({"branch_name": "topic"})).await;
+        assert_eq!((clean().as_str(), world.read("run.bat").as_str()), ("", "a\r\nb\r\n"));
+        assert!(world.work().join("README.md").is_symlink());
+        let mode = fs::metadata(world.work().join("script")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o100, 0o100);
+        index.read(true).unwrap();
+        assert_eq!(index.get_path("module".as_ref(), 0).unwrap().mode, 0o160_000);
+    }
+    // What is there already as the branch has it is in nobody's way; what is staged otherwise is.
+    server.ok("git_checkout", json!({"branch_name": "feature"})).await;
+    world.file("deep/er/file", "x\n");
+    server.ok("git_checkout", json!({"branch_name": "topic"})).await;
+    server.ok("git_checkout", json!({"branch_name": "feature"})).await;
+    world.file("script", "staged\n");
+    server.ok("git_add", json!({"files": ["script"]})).await;
+    fs::remove_file(world.work().join("script")).unwrap();
+    let called = server.call("git_checkout", json!({"branch_name": "topic"})).await;
+    assert_eq!(called.structured["error"]["code"], "would_overwrite");
+    assert_eq!(called.structured["paths"], json!(["script"]));
 }
 
 #[tokio::test]

@@ -72,5 +72,5 @@ impl Head {
 }
 
 fn unsupported(why: &str) -> Refusal {
-    Refusal::refused("unsupported_head", format!("HEAD cannot be used: {why}"), "check out a branch with git_checkout")
+    Refusal::refused("unsupported_head", format!("HEAD cannot be used: {why}"), "have a human point HEAD at a branch")
 }

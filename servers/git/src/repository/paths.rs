@@ -1,4 +1,8 @@
-//! Paths in answers.
+//! Paths of the repository, as text and as the system has them.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Returns a path of the repository as text; bytes that are not UTF-8 are written `\xNN`.
 #[must_use]
@@ -11,6 +15,12 @@ pub fn shown(path: &[u8]) -> String {
         }
     }
     text
+}
+
+/// Returns a path of the repository as a path of the system.
+#[must_use]
+pub fn os_path(path: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(path))
 }
 
 /// Returns `text` cut to at most `bytes`, at a character.

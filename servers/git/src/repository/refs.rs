@@ -4,14 +4,14 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use git2::{ErrorCode, Oid, Reference, ReferenceType, Repository, Signature, Transaction};
+use git2::{ErrorCode, Oid, Repository, Signature, Transaction};
 use tollgate_shared::refusal::Refusal;
 
 use crate::branch_name::{BRANCH_PREFIX, quoted};
 use crate::git_error::{failed, reference_locked};
 use crate::protect::WritableBranch;
 use crate::repository::head::Head;
-use crate::repository::lock::ChangeLock;
+use crate::repository::lock::{Announced, ChangeLock};
 
 /// How often a locked ref is tried again, and how long after: other git programs hold these locks for milliseconds.
 const LOCK_TRIES: u32 = 40;
@@ -29,22 +29,21 @@ pub fn advance_head(
     new: Oid,
     signature: &Signature<'_>,
     log: &str,
+    lock: &ChangeLock,
 ) -> Result<(), Refusal> {
     let full = branch.branch().full();
-    let mut transaction = begin(repository, &["HEAD", full])?;
+    let mut locked = begin(repository, &["HEAD", full], &[], lock)?;
     // Under the locks nobody who keeps to them can move HEAD or the branch any more; a symbolic ref between the two
     // may still be turned elsewhere, but what is written is the branch that was permitted.
     if Head::resolve(repository)? != *expected {
         return Err(branch_moved(branch.branch().name()));
     }
-    refuse_linked(repository, full)?;
-    transaction.set_target(full, new, Some(signature), log).map_err(failed("move the branch"))?;
-    transaction.commit().map_err(failed("move the branch"))?;
+    locked.transaction.set_target(full, new, Some(signature), log).map_err(failed("move the branch"))?;
+    locked.transaction.commit().map_err(failed("move the branch"))?;
     // What libgit2 reports as done is looked at: a commit that no branch leads to would be lost.
-    match repository.find_reference(full) {
-        Ok(reference) if reference.target() == Some(new) => Ok(()),
-        _ => Err(branch_moved(branch.branch().name())),
-    }
+    let tip = branch_tip(repository, full)?;
+    let led_to = |tip| tip == new || repository.graph_descendant_of(tip, new).unwrap_or(false);
+    if tip.is_some_and(led_to) { Ok(()) } else { Err(branch_moved(branch.branch().name())) }
 }
 
 /// Creates a branch at `target`, if there is none of its name and none in its way.
@@ -57,31 +56,44 @@ pub fn create_branch(
     branch: &WritableBranch,
     target: Oid,
     log: &str,
-    _: &ChangeLock,
+    lock: &ChangeLock,
 ) -> Result<(), Refusal> {
     let full = branch.branch().full();
     // Looked at before locking, since the lock would make the folders that a name needs, and again under the lock.
     refuse_taken(repository, branch)?;
-    let mut transaction = begin(repository, &[full])?;
+    let mut locked = begin(repository, &[full], &[], lock)?;
     refuse_taken(repository, branch)?;
-    refuse_linked(repository, full)?;
-    transaction.set_target(full, target, None, log).map_err(failed("create the branch"))?;
-    transaction.commit().map_err(failed("create the branch"))
+    locked.transaction.set_target(full, target, None, log).map_err(failed("create the branch"))?;
+    locked.transaction.commit().map_err(failed("create the branch"))
 }
 
-/// Locks `names` in order, waiting a bounded time for each.
+/// Refs under git's own locks; to be kept whole, so that the announcement outlives them.
+pub struct Locked<'repository, 'lock> {
+    /// What changes them; dropped, it releases the locks.
+    pub transaction: Transaction<'repository>,
+    /// The announcement of the locks, dropped after them: fields are dropped in order.
+    pub announced: Announced<'lock>,
+}
+
+/// Locks `names` in order, waiting a bounded time for each; `others` are locks that libgit2 will take by itself.
 ///
 /// # Errors
 ///
-/// `reference_locked`.
-pub fn begin<'repository>(
+/// `reference_locked`, `linked_branch`.
+pub fn begin<'repository, 'lock>(
     repository: &'repository Repository,
     names: &[&str],
-) -> Result<Transaction<'repository>, Refusal> {
-    let mut transaction = repository.transaction().map_err(failed("lock the branch"))?;
+    others: &[&str],
+    lock: &'lock ChangeLock,
+) -> Result<Locked<'repository, 'lock>, Refusal> {
+    // Before locking too: the lock of a ref below a linked folder would be made where the link leads.
+    names.iter().try_for_each(|name| refuse_linked(repository, name))?;
+    let announced = lock.announce(repository, &[names, others].concat())?;
+    let transaction = repository.transaction().map_err(failed("lock the branch"))?;
+    let mut locked = Locked { transaction, announced };
     for name in names {
         let mut tries = 1;
-        while let Err(error) = transaction.lock_ref(name) {
+        while let Err(error) = locked.transaction.lock_ref(name) {
             if error.code() != ErrorCode::Locked {
                 return Err(failed("lock the branch")(error));
             }
@@ -92,7 +104,8 @@ pub fn begin<'repository>(
             thread::sleep(LOCK_POLL);
         }
     }
-    Ok(transaction)
+    names.iter().try_for_each(|name| refuse_linked(repository, name))?;
+    Ok(locked)
 }
 
 /// Refuses a branch whose file or log is a symbolic link, or in a folder that is one: writing it would write another.
@@ -101,8 +114,10 @@ pub fn begin<'repository>(
 ///
 /// `linked_branch`.
 pub fn refuse_linked(repository: &Repository, full_name: &str) -> Result<(), Refusal> {
+    // HEAD is each worktree's own.
+    let folder = if full_name.starts_with("refs/") { repository.commondir() } else { repository.path() };
     for start in ["", "logs"] {
-        let mut path = repository.commondir().join(start);
+        let mut path = folder.join(start);
         for part in full_name.split('/') {
             path.push(part);
             if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink()) {
@@ -163,7 +178,7 @@ fn refuse_taken(repository: &Repository, branch: &WritableBranch) -> Result<(), 
     Ok(())
 }
 
-/// Returns the commit of the branch `full_name` and whether it is itself a direct ref; `None` when there is none.
+/// Returns the commit that the branch `full_name` leads to; `None` when there is none.
 ///
 /// # Errors
 ///
@@ -174,13 +189,5 @@ pub fn branch_tip(repository: &Repository, full_name: &str) -> Result<Option<Oid
         Err(error) if error.code() == ErrorCode::NotFound => return Ok(None),
         Err(error) => return Err(failed("look for the branch")(error)),
     };
-    let direct = match found.kind() {
-        Some(ReferenceType::Symbolic) => found.resolve().map_err(failed("follow the branch"))?,
-        _ => found,
-    };
-    Ok(commit_of(&direct))
-}
-
-fn commit_of(reference: &Reference<'_>) -> Option<Oid> {
-    reference.peel_to_commit().ok().map(|commit| commit.id())
+    Ok(found.peel_to_commit().ok().map(|commit| commit.id()))
 }

@@ -3,7 +3,7 @@
 use git2::{Commit, Object, Repository};
 use tollgate_shared::refusal::Refusal;
 
-use crate::branch_name::{BRANCH_PREFIX, quoted};
+use crate::branch_name::BRANCH_PREFIX;
 use crate::fold::is_invisible;
 use crate::git_error::unknown_revision;
 
@@ -56,9 +56,10 @@ impl Revision {
         } else {
             return Ok(Self(text.to_owned()));
         };
+        // The text itself is not repeated: whatever it is, it is none of ours.
         Err(Refusal::refused(
             "invalid_revision",
-            format!("{} does not name a commit: {fault}", quoted(text)),
+            format!("what is given as a revision does not name a commit: {fault}"),
             "use a branch, a tag or the id of a commit, with `~n` or `^n` after it",
         ))
     }
@@ -133,9 +134,31 @@ mod tests {
     fn texts_that_are_no_commit_are_refused() {
         let long = "x".repeat(301);
         let texts = [
-            "", "-p", "--output=/tmp/x", "-", ":/fix", "main:secret.txt", ":0:file", "HEAD^{/fix}", "@{-1}", "@{u}",
-            "main@{yesterday}", "^main", "a b", "a\nb", "a\0b", "a\u{202e}b", "*", "a?b", "a[b", "a\\b", "a..b",
-            "HEAD~4294967295", "HEAD~99999999999999999999", "HEAD~60000~60000", &long,
+            "",
+            "-p",
+            "--output=/tmp/x",
+            "-",
+            ":/fix",
+            "main:secret.txt",
+            ":0:file",
+            "HEAD^{/fix}",
+            "@{-1}",
+            "@{u}",
+            "main@{yesterday}",
+            "^main",
+            "a b",
+            "a\nb",
+            "a\0b",
+            "a\u{202e}b",
+            "*",
+            "a?b",
+            "a[b",
+            "a\\b",
+            "a..b",
+            "HEAD~4294967295",
+            "HEAD~99999999999999999999",
+            "HEAD~60000~60000",
+            &long,
         ];
         for text in texts {
             assert_eq!(Revision::parse(text).unwrap_err().code, "invalid_revision", "{text:?}");
@@ -144,7 +167,9 @@ mod tests {
 
     #[test]
     fn names_of_commits_are_taken() {
-        for text in ["HEAD", "main", "origin/main", "refs/heads/main", "v1.2", "HEAD~3", "main^2~1", "abc1234", "@", "ä"] {
+        for text in
+            ["HEAD", "main", "origin/main", "refs/heads/main", "v1.2", "HEAD~3", "main^2~1", "abc1234", "@", "ä"]
+        {
             assert_eq!(Revision::parse(text).unwrap().as_str(), text);
         }
     }

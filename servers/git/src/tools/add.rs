@@ -108,7 +108,7 @@ fn add(server: &Git, request: &Request) -> Result<Added, Refusal> {
         .iter()
         .map(|path| WorktreePath::parse(path, &repository.worktree))
         .collect::<Result<Vec<_>, _>>()?;
-    let _lock = ChangeLock::acquire(&repository.git)?;
+    let lock = ChangeLock::acquire(&repository.git)?;
     let mut index = repository.git.index().map_err(failed("read the index"))?;
     for _ in 0..TRIES_MAX {
         let before = fingerprint(&index);
@@ -116,11 +116,13 @@ fn add(server: &Git, request: &Request) -> Result<Added, Refusal> {
         for path in &paths {
             check(&repository, &index, path)?;
         }
-        let mut added = Added { repository: repository.shown(), staged: Vec::new(), staged_total: 0, skipped: Vec::new() };
+        let mut added =
+            Added { repository: repository.shown(), staged: Vec::new(), staged_total: 0, skipped: Vec::new() };
         stage(&repository, &mut index, &paths, &mut added)?;
         // libgit2 would write over what another git program staged since the index was read.
         if fingerprint(&index) == before {
             if added.staged_total > 0 {
+                let _announced = lock.announce(&repository.git, &["index"])?;
                 index.write().map_err(failed("write the index"))?;
             }
             return Ok(added);
@@ -134,7 +136,7 @@ fn check(repository: &OpenRepository, index: &Index, path: &WorktreePath) -> Res
     if path.is_root() {
         return Ok(());
     }
-    let known = is_known(index, path.as_str());
+    let known = is_known(index, path.as_str().as_bytes());
     let kind = worktree_file::kind(&repository.worktree, path.as_str().as_bytes());
     match &kind {
         Err(Unreadable::Missing) if known => return Ok(()),
@@ -160,7 +162,12 @@ fn check(repository: &OpenRepository, index: &Index, path: &WorktreePath) -> Res
 }
 
 /// Brings the changes below `paths` into `index`, in memory.
-fn stage(repository: &OpenRepository, index: &mut Index, paths: &[WorktreePath], added: &mut Added) -> Result<(), Refusal> {
+fn stage(
+    repository: &OpenRepository,
+    index: &mut Index,
+    paths: &[WorktreePath],
+    added: &mut Added,
+) -> Result<(), Refusal> {
     let git = &repository.git;
     let mut options = StatusOptions::new();
     options
@@ -244,6 +251,9 @@ fn stage_file(
             }
             Ok(Ok(if known.is_some() { "modified" } else { "added" }))
         }
+        Err(Unreadable::Missing | Unreadable::BeyondLink) if !is_known(index, path) => {
+            Ok(Err(Skip("has gone meanwhile".to_owned())))
+        }
         Err(Unreadable::Missing | Unreadable::BeyondLink) => {
             index.remove_path(os_path).map_err(failed("change the index"))?;
             Ok(Ok("deleted"))
@@ -260,10 +270,10 @@ fn required_filter(git: &Repository, path: &Path) -> Option<String> {
 }
 
 /// Returns whether the index has `path`, or something below it.
-fn is_known(index: &Index, path: &str) -> bool {
-    let below = format!("{path}/");
-    (0..=3).any(|stage| index.get_path(Path::new(path), stage).is_some())
-        || index.find_prefix(below.as_str()).is_ok()
+fn is_known(index: &Index, path: &[u8]) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let file = Path::new(std::ffi::OsStr::from_bytes(path));
+    (0..=3).any(|stage| index.get_path(file, stage).is_some()) || index.find_prefix([path, b"/"].concat()).is_ok()
 }
 
 /// Returns the folder on the way to `path`, or `path` itself, that is a repository of its own.

@@ -4,8 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use git2::build::CheckoutBuilder;
-use git2::{CheckoutNotificationType, ErrorCode, Repository};
+use git2::Repository;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -16,14 +15,13 @@ use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
 use crate::Git;
 use crate::branch_name::{BranchName, quoted};
 use crate::git_error::{failed, index_locked};
+use crate::repository::files::{self, Strangers};
 use crate::repository::head::Head;
 use crate::repository::lock::ChangeLock;
 use crate::repository::paths::shown;
 use crate::repository::refs::{begin, branch_moved, branch_tip};
+use crate::repository::switch::Switch;
 use crate::repository::{OpenRepository, operation_in_progress};
-
-/// How many paths in the way a refusal names: enough to see what it is about.
-const PATHS_SHOWN_MAX: usize = 50;
 
 /// How many linked worktrees are looked at; fleets have tens.
 const WORKTREES_MAX: usize = 1000;
@@ -92,12 +90,12 @@ fn switch(server: &Git, request: &Request) -> Result<Switched, Refusal> {
             "create it with git_create_branch first",
         )
     };
-    let _lock = ChangeLock::acquire(git)?;
+    let lock = ChangeLock::acquire(git)?;
     branch_tip(git, &full)?.ok_or_else(unknown)?;
     if let Some(operation) = repository.operation() {
         return Err(operation_in_progress(operation));
     }
-    // libgit2 writes the index last: better to find a lock before the files have changed.
+    // The index is written last: better to find a lock before the files have changed.
     if fs::symlink_metadata(git.path().join("index.lock")).is_ok() {
         return Err(index_locked());
     }
@@ -112,7 +110,7 @@ fn switch(server: &Git, request: &Request) -> Result<Switched, Refusal> {
     // HEAD and the branch are held from before the files change until HEAD has moved, so that the files are those
     // of the branch afterwards.
     let head = Head::resolve(git)?;
-    let mut transaction = begin(git, &["HEAD", &full])?;
+    let mut locked = begin(git, &["HEAD", &full], &["index"], &lock)?;
     if Head::resolve(git)? != head {
         return Err(branch_moved(name.as_str()));
     }
@@ -122,53 +120,43 @@ fn switch(server: &Git, request: &Request) -> Result<Switched, Refusal> {
         Head::Detached(_) => (None, false),
     };
     if !current {
-        write_files(git, commit)?;
+        let tree =
+            |id: git2::Oid| git.find_commit(id).and_then(|commit| commit.tree()).map_err(failed("read the branch"));
+        let from = head.commit().map(tree).transpose()?;
+        let mut index = git.index().map_err(failed("read the index"))?;
+        index.read(true).map_err(failed("read the index"))?;
+        let changes = files::changes(git, from.as_ref(), &tree(commit)?)?;
+        files::check(git, &repository.worktree, &index, &changes)?;
+        let switch = Switch::begin(git, head.commit(), commit, &full, &lock)?;
+        if let Err(refusal) = files::apply(git, &repository.worktree, &mut index, &changes, Strangers::Stop) {
+            // Where this fails too, the note stays and the next change tries again.
+            let _ = switch.undo(git, &locked.announced);
+            return Err(refusal);
+        }
         let signature = server.signature(git).ok();
         let from = previous.clone().unwrap_or_else(|| head.commit().map_or_else(String::new, |id| id.to_string()));
         let log = format!("checkout: moving from {from} to {name}");
-        transaction
+        let moved = locked
+            .transaction
             .set_symbolic_target("HEAD", &full, signature.as_ref(), &log)
-            .and_then(|()| transaction.commit())
-            .map_err(failed("move HEAD"))?;
+            .and_then(|()| locked.transaction.commit());
+        if let Err(error) = moved {
+            let _ = switch.undo(git, &locked.announced);
+            return Err(failed("move HEAD")(error));
+        }
+        // HEAD has arrived: a note that stays behind is seen to be out of date.
+        let _ = switch.end(git);
     }
     let protected = match Head::resolve(git)? {
         Head::Branch { branch, .. } => server.protected.protects(branch.name()),
         Head::Detached(_) => return Err(branch_moved(name.as_str())),
     };
-    Ok(Switched { repository: repository.shown(), branch: name.to_string(), commit: commit.to_string(), previous, protected })
-}
-
-/// Makes the files those of `commit`, leaving local changes where the two commits agree.
-fn write_files(git: &Repository, commit: git2::Oid) -> Result<(), Refusal> {
-    let target = git.find_object(commit, None).map_err(failed("read the branch"))?;
-    let mut in_the_way = Vec::new();
-    let mut options = CheckoutBuilder::new();
-    options
-        .safe()
-        // Git overwrites ignored files; they are often the only copy of something, such as local settings.
-        .overwrite_ignored(false)
-        .notify_on(CheckoutNotificationType::CONFLICT)
-        .notify(|_, path, _, _, _| {
-            if in_the_way.len() < PATHS_SHOWN_MAX
-                && let Some(path) = path
-            {
-                in_the_way.push(shown(path.as_os_str().as_encoded_bytes()));
-            }
-            true
-        });
-    let result = git.checkout_tree(&target, Some(&mut options));
-    drop(options);
-    result.map_err(|error| {
-        if error.code() == ErrorCode::Conflict || !in_the_way.is_empty() {
-            Refusal::refused(
-                "would_overwrite",
-                format!("switching would overwrite local changes in {}", in_the_way.join(", ")),
-                "commit them with git_add and git_commit first, or have a human put them away",
-            )
-            .with_detail("paths", &in_the_way)
-        } else {
-            failed("write the files of the branch")(error)
-        }
+    Ok(Switched {
+        repository: repository.shown(),
+        branch: name.to_string(),
+        commit: commit.to_string(),
+        previous,
+        protected,
     })
 }
 

@@ -79,7 +79,7 @@ async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Co
 fn commit(server: &Git, request: &Request, call: &Call) -> Result<Committed, Refusal> {
     let message = CommitMessage::parse(&request.message)?;
     let mut repository = OpenRepository::open(&server.roots, request.repo_path.as_deref())?;
-    let _lock = ChangeLock::acquire(&repository.git)?;
+    let lock = ChangeLock::acquire(&repository.git)?;
     let head = Head::resolve(&repository.git)?;
     let branch = writable(server, &repository.git, &head)?;
     let merged = merged_heads(&mut repository)?;
@@ -108,11 +108,8 @@ fn commit(server: &Git, request: &Request, call: &Call) -> Result<Committed, Ref
             "stage changes with git_add; git_status shows what has changed",
         ));
     }
-    let files_changed = git
-        .diff_tree_to_tree(before.as_ref(), Some(&tree), None)
-        .map_err(failed("compare with HEAD"))?
-        .deltas()
-        .len();
+    let files_changed =
+        git.diff_tree_to_tree(before.as_ref(), Some(&tree), None).map_err(failed("compare with HEAD"))?.deltas().len();
     let text = message.signed_off(call.identity(), call.receipt_id());
     let parent_references: Vec<&Commit<'_>> = parents.iter().collect();
     let new = git
@@ -123,7 +120,7 @@ fn commit(server: &Git, request: &Request, call: &Call) -> Result<Committed, Ref
         1 => "commit",
         _ => "commit (merge)",
     };
-    advance_head(git, &branch, &head, new, &signature, &format!("{kind}: {}", message.summary()))?;
+    advance_head(git, &branch, &head, new, &signature, &format!("{kind}: {}", message.summary()), &lock)?;
     if git.state() != RepositoryState::Clean {
         // The commit stands; what stays behind is shown by git_status as an operation in progress.
         let _ = git.cleanup_state();

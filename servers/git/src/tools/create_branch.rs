@@ -78,5 +78,9 @@ fn create(server: &Git, request: &Request) -> Result<Created, Refusal> {
 }
 
 fn no_commits() -> Refusal {
-    Refusal::refused("no_commits", "the repository has no commit yet to start from", "make the first commit with git_commit")
+    Refusal::refused(
+        "no_commits",
+        "the repository has no commit yet to start from",
+        "make the first commit with git_commit",
+    )
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use git2::{Delta, Diff, DiffDelta, DiffFindOptions, DiffLine, DiffOptions, Patch, Repository};
+use git2::{Delta, Diff, DiffDelta, DiffFindOptions, DiffLine, DiffOptions, Index, IndexEntry, Patch, Repository};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tollgate_shared::refusal::Refusal;
@@ -13,8 +13,9 @@ use crate::Git;
 use crate::git_error::failed;
 use crate::patience::Patience;
 use crate::repository::OpenRepository;
-use crate::repository::paths::shown;
+use crate::repository::paths::{os_path, shown};
 use crate::repository::revision::Comparison;
+use crate::worktree_file::{self, MODE_FILE, Unreadable};
 use crate::worktree_path::WorktreePath;
 
 /// Context lines by default, as git has it, and at most: a screen.
@@ -32,6 +33,12 @@ const FILES_MAX: usize = 500;
 
 /// Largest file that is compared line by line: larger ones are data, and libgit2 holds both sides in memory.
 const FILE_BYTES_MAX: i64 = 5 * 1024 * 1024;
+
+/// How much of the working tree is held in memory for one answer, far more than any answer shows.
+const MEMORY_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+/// Before all other places that objects are written to: those have single digits.
+const MEMORY_PRIORITY: i32 = 1000;
 
 /// How many files are looked at to find renames: the work grows with the square.
 const RENAMES_MAX: usize = 200;
@@ -111,7 +118,9 @@ async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Di
     }
     if difference.truncated {
         let (listed, total) = (difference.files.len(), difference.files_total);
-        text.push_str(&format!("[cut; {total} files differ, {listed} are listed: ask for one `path`, or more `max_bytes`]\n"));
+        text.push_str(&format!(
+            "[cut; {total} files differ, {listed} are listed: ask for one `path`, or more `max_bytes`]\n"
+        ));
     }
     Ok(Answer::with_text(difference, text))
 }
@@ -129,12 +138,13 @@ fn difference(server: &Git, request: &Request, patience: &Patience) -> Result<Di
     if let Some(path) = path.filter(|path| !path.is_root()) {
         options.pathspec(path.as_str());
     }
-    let mut diff = compare(&repository.git, &comparison, &mut options)?;
+    let (mut diff, left_out) = compare(&repository, &comparison, &mut options, patience)?;
     diff.find_similar(Some(DiffFindOptions::new().renames(true).rename_limit(RENAMES_MAX)))
         .map_err(failed("look for renames"))?;
     let bytes_max = request.max_bytes.unwrap_or(DIFF_BYTES_DEFAULT).min(DIFF_BYTES_MAX);
     let mut text = DiffText { text: String::new(), bytes_max, truncated: false };
     let (files, files_total) = read(&diff, &mut text, patience)?;
+    let files_total = files_total + left_out;
     Ok(Difference {
         repository: repository.shown(),
         truncated: text.truncated || files.len() < files_total,
@@ -144,21 +154,28 @@ fn difference(server: &Git, request: &Request, patience: &Patience) -> Result<Di
     })
 }
 
+/// Returns what differs, and how many files of the working tree were not looked at any more.
 fn compare<'repository>(
-    git: &'repository Repository,
+    repository: &'repository OpenRepository,
     comparison: &Comparison,
     options: &mut DiffOptions,
-) -> Result<Diff<'repository>, Refusal> {
+    patience: &Patience,
+) -> Result<(Diff<'repository>, usize), Refusal> {
+    let git = &repository.git;
     let tree = |commit: &git2::Commit<'repository>| commit.tree().map_err(failed("read a tree"));
     let between = |from: &git2::Commit<'repository>, to: &git2::Commit<'repository>, options: &mut DiffOptions| {
-        git.diff_tree_to_tree(Some(&tree(from)?), Some(&tree(to)?), Some(options)).map_err(failed("compare"))
+        let diff = git.diff_tree_to_tree(Some(&tree(from)?), Some(&tree(to)?), Some(options));
+        diff.map(|diff| (diff, 0)).map_err(failed("compare"))
     };
     match comparison {
         Comparison::WorkingTree(target) => {
             // A submodule is another repository, which may be anywhere.
             options.ignore_submodules(true);
             let tree = tree(&target.commit(git)?)?;
-            git.diff_tree_to_workdir_with_index(Some(&tree), Some(options)).map_err(failed("compare"))
+            let changed = git.diff_tree_to_workdir_with_index(Some(&tree), Some(options)).map_err(failed("compare"))?;
+            let (index, left_out) = as_if_staged(repository, &tree, &changed, patience)?;
+            let diff = git.diff_tree_to_index(Some(&tree), Some(&index), Some(options)).map_err(failed("compare"))?;
+            Ok((diff, left_out))
         }
         Comparison::Between(from, to) => between(&from.commit(git)?, &to.commit(git)?, options),
         Comparison::SinceParting(from, to) => {
@@ -173,6 +190,66 @@ fn compare<'repository>(
             between(&git.find_commit(base).map_err(failed("read a commit"))?, &to, options)
         }
     }
+}
+
+/// Returns an index, in memory, that has the `changed` files of the working tree as they are now.
+///
+/// libgit2 would read them by name, wherever the name leads by then; this follows no link.
+fn as_if_staged(
+    repository: &OpenRepository,
+    tree: &git2::Tree<'_>,
+    changed: &Diff<'_>,
+    patience: &Patience,
+) -> Result<(Index, usize), Refusal> {
+    let git = &repository.git;
+    // What is written from here on, for this call, goes to memory.
+    let odb = git.odb().map_err(failed("compare"))?;
+    odb.add_new_mempack_backend(MEMORY_PRIORITY).map_err(failed("compare"))?;
+    let mut index = Index::new().map_err(failed("compare"))?;
+    index.read_tree(tree).map_err(failed("read a tree"))?;
+    let mut bytes = 0;
+    let mut done = 0;
+    let mut left_out = 0;
+    for delta in changed.deltas().filter(|delta| delta.status() != Delta::Unmodified) {
+        let Some(path) = delta.new_file().path_bytes().or_else(|| delta.old_file().path_bytes()) else { continue };
+        if done >= FILES_MAX || bytes > MEMORY_BYTES_MAX || (done > 0 && patience.is_over()) {
+            left_out += 1;
+            continue;
+        }
+        done += 1;
+        let os_path = os_path(path);
+        let known = index.get_path(os_path, 0);
+        let read = worktree_file::peek(
+            git,
+            &repository.worktree,
+            path,
+            known.as_ref().map(|entry| entry.mode),
+            FILE_BYTES_MAX.unsigned_abs(),
+        );
+        let entry = match read {
+            Ok(entry) => Some(entry),
+            Err(Unreadable::Missing | Unreadable::BeyondLink) => None,
+            // A folder where a file was: what is in it is not tracked, or listed by itself.
+            Err(Unreadable::Special) if delta.status() == Delta::Deleted => None,
+            Err(Unreadable::Special | Unreadable::TooLarge | Unreadable::Failed(_)) => {
+                Some(unread(git, path, known.as_ref()).map_err(failed("compare"))?)
+            }
+        };
+        match entry {
+            Some(entry) => {
+                bytes += u64::from(entry.file_size);
+                index.add(&entry).map_err(failed("compare"))?;
+            }
+            None => index.remove_path(os_path).map_err(failed("compare"))?,
+        }
+    }
+    Ok((index, left_out))
+}
+
+/// Returns an entry that stands for a file which cannot be shown: it differs, and is binary.
+fn unread(git: &Repository, path: &[u8], known: Option<&IndexEntry>) -> Result<IndexEntry, git2::Error> {
+    let mode = known.map_or(MODE_FILE, |entry| entry.mode);
+    Ok(worktree_file::blank_entry(path, git.blob(b"\0not read")?, mode))
 }
 
 /// Returns the files that differ, and how many there are in all; their patches go to `text`.

@@ -124,9 +124,8 @@ fn log(server: &Git, request: &Request, patience: &Patience) -> Result<Log, Refu
     let repository = OpenRepository::open(&server.roots, request.repo_path.as_deref())?;
     let git = &repository.git;
     let now = Zoned::now();
-    let moment = |text: &Option<String>, boundary| {
-        text.as_deref().map(|text| moment::parse(text, boundary, &now)).transpose()
-    };
+    let moment =
+        |text: &Option<String>, boundary| text.as_deref().map(|text| moment::parse(text, boundary, &now)).transpose();
     let filter = Filter {
         not_before: moment(&request.start_timestamp, Boundary::Start)?,
         not_after: moment(&request.end_timestamp, Boundary::End)?,
@@ -161,7 +160,19 @@ fn walk(
     let mut bytes = 0;
     let mut older = 0;
     let mut first = true;
-    for id in commits.skip(position.seen) {
+    for _ in 0..position.seen {
+        if patience.is_over() {
+            return Err(Refusal::failed(
+                "history_too_long",
+                "going on from `cursor` takes too long",
+                "start further back: give `revision` the last commit that was listed, or `end_timestamp`",
+            ));
+        }
+        if commits.next().is_none() {
+            return Ok(());
+        }
+    }
+    for id in commits {
         if log.commits.len() >= count || bytes > ANSWER_BYTES_MAX || (!first && patience.is_over()) {
             log.cursor = Some(position.to_string());
             return Ok(());
@@ -281,7 +292,14 @@ mod tests {
     fn cursors_are_read_back() {
         let cursor = "0123456789012345678901234567890123456789.7";
         assert_eq!(Position::parse(cursor).unwrap().to_string(), cursor);
-        for wrong in ["", "x", ".1", "01.1", "0123456789012345678901234567890123456789", "0123456789012345678901234567890123456789.-1"] {
+        for wrong in [
+            "",
+            "x",
+            ".1",
+            "01.1",
+            "0123456789012345678901234567890123456789",
+            "0123456789012345678901234567890123456789.-1",
+        ] {
             assert_eq!(Position::parse(wrong).err().map(|refusal| refusal.code), Some("invalid_cursor"), "{wrong}");
         }
     }

@@ -21,6 +21,14 @@ const LIMIT_DEFAULT: usize = 200;
 /// How many paths each list has at most: keeps the answer under 1 MB.
 const LIMIT_MAX: usize = 2000;
 
+/// How much text the four lists have at most by default, and for each path that is asked for: hosts cut at about 100 KB,
+/// and paths can be long.
+const BYTES_DEFAULT: usize = 40_000;
+const BYTES_PER_PATH: usize = 200;
+
+/// How many staged files are compared to find renames: the work grows with the square.
+const RENAMES_MAX: usize = 400;
+
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
@@ -140,27 +148,33 @@ fn status(server: &Git, request: &Request) -> Result<StatusReport, Refusal> {
         truncated: false,
     };
     let mut options = StatusOptions::new();
-    options
-        .include_untracked(true)
-        // A submodule is another repository, which may be anywhere.
-        .exclude_submodules(true)
-        .renames_head_to_index(true);
-    let statuses = git.statuses(Some(&mut options)).map_err(failed("compare the working tree"))?;
-    for entry in statuses.iter() {
-        report.add(&entry, limit);
+    // A submodule is another repository, which may be anywhere.
+    options.include_untracked(true).exclude_submodules(true);
+    let mut statuses = git.statuses(Some(&mut options)).map_err(failed("compare the working tree"))?;
+    let moved =
+        |status: Status| statuses.iter().filter(|entry| entry.status().contains(status)).take(RENAMES_MAX + 1).count();
+    let (added, deleted) = (moved(Status::INDEX_NEW), moved(Status::INDEX_DELETED));
+    if added > 0 && deleted > 0 && added + deleted <= RENAMES_MAX {
+        options.renames_head_to_index(true);
+        statuses = git.statuses(Some(&mut options)).map_err(failed("compare the working tree"))?;
     }
+    let mut room = Room { limit, bytes: BYTES_DEFAULT.max(limit * BYTES_PER_PATH), truncated: false };
+    for entry in statuses.iter() {
+        report.add(&entry, &mut room);
+    }
+    report.truncated = room.truncated;
     let totals = &report.totals;
     report.clean = totals.staged + totals.unstaged + totals.untracked + totals.conflicted == 0;
     Ok(report)
 }
 
 impl StatusReport {
-    fn add(&mut self, entry: &StatusEntry<'_>, limit: usize) {
+    fn add(&mut self, entry: &StatusEntry<'_>, room: &mut Room) {
         let status = entry.status();
         let path = || shown(entry.path_bytes());
         if status.is_conflicted() {
             self.totals.conflicted += 1;
-            push(&mut self.conflicted, path, limit, &mut self.truncated);
+            room.push(&mut self.conflicted, path, String::len);
             return;
         }
         if let Some(kind) = staged_kind(status) {
@@ -176,26 +190,44 @@ impl StatusReport {
                 status: kind,
                 from: if renamed { side(false) } else { None },
             };
-            push(&mut self.staged, change, limit, &mut self.truncated);
+            room.push(&mut self.staged, change, Change::bytes);
         }
         if let Some(kind) = unstaged_kind(status) {
             self.totals.unstaged += 1;
             let delta = entry.index_to_workdir();
             let now = || delta.as_ref().and_then(|delta| delta.new_file().path_bytes()).map_or_else(path, shown);
-            push(&mut self.unstaged, || Change { path: now(), status: kind, from: None }, limit, &mut self.truncated);
+            room.push(&mut self.unstaged, || Change { path: now(), status: kind, from: None }, Change::bytes);
         }
         if status.is_wt_new() {
             self.totals.untracked += 1;
-            push(&mut self.untracked, path, limit, &mut self.truncated);
+            room.push(&mut self.untracked, path, String::len);
         }
     }
 }
 
-fn push<T>(list: &mut Vec<T>, item: impl FnOnce() -> T, limit: usize, truncated: &mut bool) {
-    if list.len() < limit {
-        list.push(item());
-    } else {
-        *truncated = true;
+impl Change {
+    fn bytes(&self) -> usize {
+        self.path.len() + self.from.as_ref().map_or(0, String::len)
+    }
+}
+
+/// What is left of the answer.
+struct Room {
+    limit: usize,
+    bytes: usize,
+    truncated: bool,
+}
+
+impl Room {
+    /// Adds an item to `list` if there is room for it.
+    fn push<T>(&mut self, list: &mut Vec<T>, item: impl FnOnce() -> T, bytes: impl FnOnce(&T) -> usize) {
+        if list.len() < self.limit && self.bytes > 0 {
+            let item = item();
+            self.bytes = self.bytes.saturating_sub(bytes(&item));
+            list.push(item);
+        } else {
+            self.truncated = true;
+        }
     }
 }
 

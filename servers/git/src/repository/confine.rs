@@ -1,0 +1,253 @@
+//! Where a repository really is, and that none of it is outside the roots.
+//!
+//! `.git` files, linked worktrees, alternates, links in the git directory and the configuration can each point
+//! anywhere. All of it is looked at before libgit2 opens anything, and what libgit2 opened is compared afterwards.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use git2::Repository;
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use tollgate_shared::refusal::Refusal;
+
+use super::config_paths;
+use super::not_a_repository;
+use crate::roots::{PATH_BYTES_MAX, Roots};
+
+/// Longest `.git` or `commondir` file: one path with a word before it.
+const POINTER_BYTES_MAX: u64 = PATH_BYTES_MAX as u64 + 64;
+
+/// Longest `objects/info/alternates` that is read; real ones have a line or two.
+const ALTERNATES_BYTES_MAX: u64 = 64 * 1024;
+
+/// How many object folders refer to one another at most; libgit2 itself follows five in a row.
+const ALTERNATES_MAX: usize = 64;
+
+/// How many names are looked at in one folder of packs: more than any repository that is ever repacked has.
+const PACK_NAMES_MAX: usize = 100_000;
+
+/// Longest configuration that is read; real ones have a page.
+const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+
+/// How many configuration files include one another at most; libgit2 itself stops at a depth of ten.
+const CONFIGS_MAX: usize = 64;
+
+/// What in a git directory is read or written by name; a link there may not lead out of the roots.
+const GIT_FILES: &[&str] = &[
+    "config",
+    "config.worktree",
+    "packed-refs",
+    "shallow",
+    "objects",
+    "objects/info",
+    "objects/pack",
+    "refs",
+    "refs/heads",
+    "refs/remotes",
+    "refs/tags",
+    "logs",
+    "logs/refs",
+    "logs/refs/heads",
+    "info",
+    "info/exclude",
+    "info/attributes",
+    "worktrees",
+];
+
+/// What git replaces or appends to by name, and libgit2 writes through a link to: never a link at all.
+const OWN_FILES: &[&str] = &["HEAD", "index", "logs/HEAD", "MERGE_HEAD", "commondir", "gitdir"];
+
+/// What git reads from the root of a working tree by itself.
+const WORKTREE_FILES: &[&str] = &[".gitignore", ".gitattributes", ".gitmodules"];
+
+/// The two folders that a repository consists of, without symbolic links: the same unless it is a linked worktree.
+#[derive(Debug, PartialEq, Eq)]
+pub struct GitDirectories {
+    /// What one worktree has for itself: HEAD, index.
+    own: PathBuf,
+    /// What all worktrees share: objects, branches, configuration.
+    common: PathBuf,
+}
+
+impl GitDirectories {
+    /// Finds the git directories of the working tree `worktree` and checks all that they refer to.
+    ///
+    /// # Errors
+    ///
+    /// `path_outside_root`, `not_a_repository`.
+    pub fn find(worktree: &Path, roots: &Roots) -> Result<Self, Refusal> {
+        let dot_git = worktree.join(".git");
+        // A link is not followed even to look: what is outside is not opened at all.
+        let resolved = inside(&dot_git, roots)?;
+        let own = if resolved.is_dir() {
+            resolved
+        } else {
+            let text = read(&resolved, POINTER_BYTES_MAX)?.unwrap_or_default();
+            let target = text
+                .strip_prefix(b"gitdir:")
+                .map(<[u8]>::trim_ascii)
+                .filter(|target| !target.is_empty() && !target.contains(&0))
+                .ok_or_else(|| not_a_repository(&dot_git.display().to_string(), "it is no git directory"))?;
+            inside(&worktree.join(OsStr::from_bytes(target)), roots)?
+        };
+        refuse_links(&own, roots)?;
+        let common = match read(&own.join("commondir"), POINTER_BYTES_MAX)? {
+            Some(text) => inside(&own.join(OsStr::from_bytes(text.trim_ascii())), roots)?,
+            None => own.clone(),
+        };
+        if common != own {
+            refuse_links(&common, roots)?;
+        }
+        for name in WORKTREE_FILES {
+            refuse_link_outside(&worktree.join(name), roots)?;
+        }
+        check_objects(&common.join("objects"), roots)?;
+        check_configuration(&own, &common, roots)?;
+        Ok(Self { own, common })
+    }
+
+    /// Checks that `git` is what was looked at: nobody exchanged anything meanwhile, and `core.worktree` does not make
+    /// another folder's files the repository's own.
+    ///
+    /// # Errors
+    ///
+    /// `path_outside_root`, `not_a_repository`.
+    pub fn check_opened(&self, git: &Repository, worktree: &Path, roots: &Roots) -> Result<(), Refusal> {
+        let Some(workdir) = git.workdir() else {
+            return Err(not_a_repository(&worktree.display().to_string(), "it has no working tree"));
+        };
+        for (path, expected) in [(git.path(), &*self.own), (git.commondir(), &*self.common), (workdir, worktree)] {
+            if fs::canonicalize(path).ok().as_deref() != Some(expected) {
+                return Err(outside(path, roots));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Resolves `path`, which must exist inside the roots.
+fn inside(path: &Path, roots: &Roots) -> Result<PathBuf, Refusal> {
+    fs::canonicalize(path).ok().filter(|path| roots.contain(path)).ok_or_else(|| outside(path, roots))
+}
+
+fn outside(path: &Path, roots: &Roots) -> Refusal {
+    roots.outside(&path.display().to_string())
+}
+
+fn is_link(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink())
+}
+
+/// Refuses `path` where it is a link to outside; a dangling one too: writing through it would make its target.
+fn refuse_link_outside(path: &Path, roots: &Roots) -> Result<(), Refusal> {
+    if is_link(path) && !roots.contain(path) { Err(outside(path, roots)) } else { refuse_special(path) }
+}
+
+/// Refuses a pipe or a device: libgit2 would wait for what it reads there, for ever.
+fn refuse_special(path: &Path) -> Result<(), Refusal> {
+    match fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => {
+            Err(not_a_repository(&path.display().to_string(), "it is neither a file nor a folder"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refuse_links(folder: &Path, roots: &Roots) -> Result<(), Refusal> {
+    for name in OWN_FILES {
+        let path = folder.join(name);
+        if is_link(&path) {
+            let what = path.display().to_string();
+            return Err(not_a_repository(&what, "it is a symbolic link, and what writes it would write another file"));
+        }
+        refuse_special(&path)?;
+    }
+    GIT_FILES.iter().try_for_each(|name| refuse_link_outside(&folder.join(name), roots))
+}
+
+/// Checks that no object comes from outside, or goes there.
+fn check_objects(objects: &Path, roots: &Roots) -> Result<(), Refusal> {
+    let mut folders = vec![objects.to_owned()];
+    let mut done = 0;
+    while let Some(folder) = folders.get(done).cloned() {
+        done += 1;
+        for (name, max) in [("", 512), ("info", 512), ("pack", PACK_NAMES_MAX)] {
+            let Ok(names) = fs::read_dir(folder.join(name)) else { continue };
+            for (index, entry) in names.flatten().enumerate() {
+                if index >= max {
+                    return Err(not_a_repository(&folder.display().to_string(), "it has too many files"));
+                }
+                if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+                    refuse_link_outside(&entry.path(), roots)?;
+                }
+            }
+        }
+        for further in alternates(&folder)? {
+            let further = inside(&further, roots)?;
+            if !folders.contains(&further) {
+                folders.push(further);
+            }
+        }
+        if folders.len() > ALTERNATES_MAX {
+            return Err(not_a_repository(&objects.display().to_string(), "it refers to too many others"));
+        }
+    }
+    Ok(())
+}
+
+/// Returns the further object folders that the one at `objects` refers to.
+fn alternates(objects: &Path) -> Result<Vec<PathBuf>, Refusal> {
+    let text = read(&objects.join("info/alternates"), ALTERNATES_BYTES_MAX)?.unwrap_or_default();
+    Ok(text
+        .split(|byte| *byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+        .filter(|line| !line.is_empty() && !line.starts_with(b"#"))
+        .map(|line| objects.join(OsStr::from_bytes(line)))
+        .collect())
+}
+
+/// Checks that the repository's own configuration reads no file outside: not the user's or the system's, which are
+/// the operator's.
+fn check_configuration(own: &Path, common: &Path, roots: &Roots) -> Result<(), Refusal> {
+    let mut files = vec![common.join("config"), own.join("config.worktree"), common.join("config.worktree")];
+    let mut done = 0;
+    while let Some(file) = files.get(done).cloned() {
+        done += 1;
+        let Some(text) = read(&file, CONFIG_BYTES_MAX)? else { continue };
+        let folder = file.parent().unwrap_or(common).to_owned();
+        for mention in config_paths::mentioned(&text) {
+            let path = folder.join(OsStr::from_bytes(&mention.path));
+            // A home folder is never inside; `inside` also refuses what does not exist and cannot be proven harmless.
+            let resolved =
+                if mention.path.starts_with(b"~") { Err(outside(&path, roots)) } else { inside(&path, roots) }?;
+            if mention.is_configuration && !files.contains(&resolved) {
+                files.push(resolved);
+            }
+        }
+        if files.len() > CONFIGS_MAX {
+            return Err(not_a_repository(&file.display().to_string(), "it includes too many others"));
+        }
+    }
+    Ok(())
+}
+
+/// Returns the content of a small file; `None` when there is none.
+fn read(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, Refusal> {
+    let unreadable = || not_a_repository(&path.display().to_string(), "it cannot be read, or is too large");
+    // Not blocking, so that a pipe in the file's place does not hold up the call.
+    let opened = openat(CWD, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty());
+    let file = match opened {
+        Ok(file) => file,
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
+        Err(_) => return Err(unreadable()),
+    };
+    if !fstat(&file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile) {
+        return Err(unreadable());
+    }
+    let mut content = Vec::new();
+    let read = File::from(file).take(bytes_max + 1).read_to_end(&mut content);
+    if read.is_err() || content.len() as u64 > bytes_max { Err(unreadable()) } else { Ok(Some(content)) }
+}
