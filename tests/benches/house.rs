@@ -62,7 +62,7 @@ impl Drop for Server {
     }
 }
 
-fn call(tool: &str, arguments: Value) -> String {
+fn call(tool: &str, arguments: &Value) -> String {
     let meta = json!({
         "io.modelcontextprotocol/protocolVersion": MODERN,
         "io.modelcontextprotocol/clientCapabilities": {},
@@ -79,14 +79,15 @@ fn percentile(sorted: &[Duration], percent: usize) -> Duration {
 fn main() {
     // Criterion's arguments (`--bench`) come with `cargo bench` and mean nothing here.
     let folder = tempfile::tempdir().unwrap();
-    let echo = call("echo", json!({"text": "hello"}));
-    let report = call("cost_report", json!({}));
-    let checks = call("list_checks", json!({}));
-    let environments = call("list_environments", json!({}));
-    let databases = call("list_databases", json!({}));
-    let servers: [(&str, &str, &[&str], &str); 6] = [
+    let echo = call("echo", &json!({"text": "hello"}));
+    let report = call("cost_report", &json!({}));
+    let checks = call("list_checks", &json!({}));
+    let environments = call("list_environments", &json!({}));
+    let databases = call("list_databases", &json!({}));
+    let servers: [(&str, &str, &[&str], &str); 7] = [
         ("bare rmcp echo, stdio()", "mcp-fixture", &[], &echo),
         ("bare rmcp echo, stdio_pipes()", "mcp-fixture", &["--pipes"], &echo),
+        ("the same echo in the house", "mcp-house", &[], &echo),
         ("mcp-ralph list_checks", "mcp-ralph", &[], &checks),
         ("mcp-git cost_report", "mcp-git", &[], &report),
         ("mcp-database list_databases", "mcp-database", &[], &databases),

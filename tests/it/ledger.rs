@@ -73,7 +73,11 @@ fn call(client: usize, number: usize) -> (&'static str, &'static str, Value) {
         4 => ("ralph", "verify_file", json!({"path": "new.py", "content": format!("x = {number}\n")})),
         5 => ("git", "git_commit", json!({"message": "straight onto main"})),
         6 => ("database", "query", json!({"sql": "DROP TABLE book"})),
-        7 => ("deploy", "deploy", json!({"environment": "prod", "service": "app", "version": "1.0.0", "artifact": "dist"})),
+        7 => (
+            "deploy",
+            "deploy",
+            json!({"environment": "prod", "service": "app", "version": "1.0.0", "artifact": "dist"}),
+        ),
         8 => ("ralph", "verify_file", json!({"path": "bad.py", "content": format!("x = ({client}\n")})),
         9 => ("git", "git_log", json!({})),
         10 => ("database", "list_tables", json!({})),
@@ -81,7 +85,11 @@ fn call(client: usize, number: usize) -> (&'static str, &'static str, Value) {
         12 => ("ralph", "verify_file", json!({"path": "../outside.py"})),
         13 => ("git", "git_create_branch", json!({"branch_name": format!("c{client}-{number}")})),
         14 => ("database", "validate_query", json!({"sql": "SELECT 1"})),
-        15 => ("deploy", "deploy", json!({"environment": "dev", "service": format!("app{client}"), "version": format!("1.0.{number}"), "artifact": "dist"})),
+        15 => (
+            "deploy",
+            "deploy",
+            json!({"environment": "dev", "service": format!("app{client}"), "version": format!("1.0.{number}"), "artifact": "dist"}),
+        ),
         16 => ("ralph", "verify_batch", json!({"globs": ["*.py"]})),
         17 => ("git", "git_status", json!({"repo_path": "/"})),
         18 => ("database", "query", json!({"sql": "SELECT nothing FROM nowhere"})),
@@ -178,13 +186,11 @@ async fn answers_ledger_and_reports_are_one_sum_after_a_kill() {
     let count = |wanted: &dyn Fn(&Called) -> bool| answers.iter().filter(|called| wanted(called)).count();
     assert!(count(&|called| called.receipt.outcome == Outcome::Refused) > CALLS);
     assert!(count(&|called| called.receipt.cached) > CALLS / 2);
-    let codes: BTreeMap<&str, usize> = answers.iter().filter_map(|called| called.receipt.code.as_deref()).fold(
-        BTreeMap::new(),
-        |mut codes, code| {
+    let codes: BTreeMap<&str, usize> =
+        answers.iter().filter_map(|called| called.receipt.code.as_deref()).fold(BTreeMap::new(), |mut codes, code| {
             *codes.entry(code).or_default() += 1;
             codes
-        },
-    );
+        });
     for code in ["protected_branch", "not_read_only", "requires_not_met", "path_outside_root"] {
         assert!(codes.contains_key(code), "{codes:?}");
     }
@@ -242,7 +248,8 @@ async fn tampering_is_found(folder: &Path) {
         byte("body", 2500),
         byte("id", 3000),
         "UPDATE entry SET kind = 'audit' WHERE seq = 4 AND kind = 'receipt' OR seq = 5 AND kind = 'receipt'".to_owned(),
-        "UPDATE entry SET body = replace(body, '\"0.001', '\"0.000') WHERE body LIKE '%\"0.001%' AND seq < 100".to_owned(),
+        "UPDATE entry SET body = replace(body, '\"0.001', '\"0.000') WHERE body LIKE '%\"0.001%' AND seq < 100"
+            .to_owned(),
         "UPDATE entry SET hash = prev WHERE seq = 17".to_owned(),
         "DELETE FROM entry WHERE seq = 1".to_owned(),
         "DELETE FROM entry WHERE seq = 1234".to_owned(),

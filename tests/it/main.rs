@@ -4,8 +4,10 @@
 mod database;
 mod deploy;
 mod git;
+mod house;
 mod ledger;
 mod orchestrator;
 mod protocol;
 mod ralph;
+mod readme;
 mod schemas;

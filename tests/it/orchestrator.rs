@@ -49,7 +49,10 @@ fn json_of(folder: &Path, arguments: &[&str]) -> (Value, i32) {
 #[test]
 fn call_answers_with_result_and_receipt() {
     let world = world();
-    let (own, code) = json_of(world.path(), &["call", "ralph", "verify_file", r#"{"path": "a.py"}"#, "--agent", "a1", "--task", "T-1"]);
+    let (own, code) = json_of(
+        world.path(),
+        &["call", "ralph", "verify_file", r#"{"path": "a.py"}"#, "--agent", "a1", "--task", "T-1"],
+    );
     assert_eq!((own["result"]["verdict"].as_str(), code), (Some("pass"), 0));
     assert_eq!(own["receipt"]["amount"], "0.0011");
     assert_eq!(own["receipt"]["agent"]["name"], "a1");
@@ -85,7 +88,10 @@ fn catalogue_has_prices_and_what_schemas_cost_per_turn() {
     let (anthropic, _) = json_of(world.path(), &["tools", "--format", "anthropic"]);
     for tool in anthropic.as_array().unwrap() {
         let name = tool["name"].as_str().unwrap();
-        assert!(name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-'), "{name}");
+        assert!(
+            name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-'),
+            "{name}"
+        );
         assert_eq!(tool["input_schema"]["type"], "object");
     }
     let table = String::from_utf8(run(world.path(), &["tools"]).stdout).unwrap();
@@ -144,7 +150,9 @@ fn server_that_cannot_start_hides_its_tools_and_the_rest_work() {
     let config = fs::read_to_string(world.path().join("tollgate.toml")).unwrap();
     fs::write(
         world.path().join("tollgate.toml"),
-        format!("{config}\n[servers.broken]\ncommand = \"/no/such/program\"\n\n[servers.silent]\ncommand = \"false\"\n"),
+        format!(
+            "{config}\n[servers.broken]\ncommand = \"/no/such/program\"\n\n[servers.silent]\ncommand = \"false\"\n"
+        ),
     )
     .unwrap();
     let output = run(world.path(), &["tools", "--format", "json"]);
@@ -228,6 +236,7 @@ fn mcp_json_of_another_host_is_used_when_it_is_named_and_never_unasked() {
     fs::write(world.path().join(".mcp.json"), servers.to_string()).unwrap();
     let (unasked, code) = json_of(world.path(), &["call", "other", "echo", r#"{"text": "x"}"#]);
     assert_eq!((unasked["result"]["error"]["code"].as_str(), code), (Some("unknown_server"), 1));
-    let (named, code) = json_of(world.path(), &["--mcp-json", ".mcp.json", "call", "other", "echo", r#"{"text": "x"}"#]);
+    let (named, code) =
+        json_of(world.path(), &["--mcp-json", ".mcp.json", "call", "other", "echo", r#"{"text": "x"}"#]);
     assert_eq!((named["result"]["text"].as_str(), code), (Some("x"), 0));
 }

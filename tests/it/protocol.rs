@@ -56,7 +56,12 @@ async fn malformed_lines_are_answered_and_the_server_goes_on() {
             (b"{\"jsonrpc\":\"2.0\",\"method\":\"tools/list\",\"id\":null}", -32600),
         ] {
             let answer = answer_to(&server, line).await;
-            assert_eq!(answer["error"]["code"], code, "{name}: {:?}", String::from_utf8_lossy(&line[..line.len().min(60)]));
+            assert_eq!(
+                answer["error"]["code"],
+                code,
+                "{name}: {:?}",
+                String::from_utf8_lossy(&line[..line.len().min(60)])
+            );
         }
         assert!(!server.tools().await.is_empty(), "{name}");
         assert!(server.close().await.success(), "{name}");
@@ -103,12 +108,18 @@ async fn requests_that_mean_nothing_get_the_protocol_error() {
 async fn wrong_arguments_are_refused_with_a_receipt() {
     for name in SERVERS {
         let (_folder, mut server) = start(name);
-        for arguments in [json!({"since": 7}), json!({"nope": 1}), json!({"since": "yesterday"}), json!({"since": null, "x": {}})] {
+        for arguments in
+            [json!({"since": 7}), json!({"nope": 1}), json!({"since": "yesterday"}), json!({"since": null, "x": {}})]
+        {
             let called = server.call("cost_report", arguments.clone()).await;
             assert!(called.is_error, "{name} {arguments}");
             assert_eq!(called.structured["error"]["code"], "invalid_arguments", "{name} {arguments}");
             assert!(called.receipt.amount.is_zero());
-            assert_eq!(serde_json::from_str::<Value>(&called.text).unwrap(), called.structured, "text carries the same facts");
+            assert_eq!(
+                serde_json::from_str::<Value>(&called.text).unwrap(),
+                called.structured,
+                "text carries the same facts"
+            );
         }
         let not_an_object = server.request("tools/call", json!({"name": "cost_report", "arguments": [1]})).await;
         assert!(not_an_object["error"]["code"].is_i64(), "{name}: {not_an_object}");
@@ -130,7 +141,8 @@ async fn what_comes_before_initialisation_does_not_end_the_connection() {
         }
         let early = server.try_raw_request("tools/list", json!({})).await.unwrap();
         assert_eq!(early["error"]["code"], -32602, "{name}: {early}");
-        let legacy = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+        let legacy =
+            json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
         let greeted = server.try_raw_request("initialize", legacy).await.unwrap();
         assert_eq!(greeted["result"]["protocolVersion"], "2025-06-18", "{name}");
         assert_eq!(greeted["result"]["serverInfo"]["name"], name);
@@ -144,7 +156,8 @@ async fn what_comes_before_initialisation_does_not_end_the_connection() {
 async fn every_revision_is_spoken() {
     for version in ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"] {
         let (_folder, mut server) = start("mcp-ralph");
-        let params = json!({"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+        let params =
+            json!({"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
         let greeted = server.try_raw_request("initialize", params).await.unwrap();
         assert_eq!(greeted["result"]["protocolVersion"], version);
         let called =
@@ -176,8 +189,10 @@ async fn closed_stdin_ends_the_server_cleanly() {
 async fn duplicate_request_id_in_flight_is_refused() {
     let (_folder, server) = start("mcp-ralph");
     server.tools().await;
-    let meta = json!({"io.modelcontextprotocol/protocolVersion": MODERN, "io.modelcontextprotocol/clientCapabilities": {}});
-    let request = json!({"jsonrpc": "2.0", "id": "twice", "method": "tools/list", "params": {"_meta": meta}}).to_string();
+    let meta =
+        json!({"io.modelcontextprotocol/protocolVersion": MODERN, "io.modelcontextprotocol/clientCapabilities": {}});
+    let request =
+        json!({"jsonrpc": "2.0", "id": "twice", "method": "tools/list", "params": {"_meta": meta}}).to_string();
     server.write(format!("{request}\n{request}\n").as_bytes()).await.unwrap();
     let mut answers = Vec::new();
     while answers.len() < 2 {

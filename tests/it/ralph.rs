@@ -254,7 +254,8 @@ async fn stopped_batch_says_what_was_not_run_and_charges_only_what_was() {
         fs::write(workspace.join(format!("src/deep/m{number:03}.py")), format!("x = ({number}\n")).unwrap();
     }
     let ralph = start(&world);
-    let call = ralph.call("verify_batch", json!({"globs": ["src/deep/m*.py"], "stop_on_failure": true, "limit": 500})).await;
+    let call =
+        ralph.call("verify_batch", json!({"globs": ["src/deep/m*.py"], "stop_on_failure": true, "limit": 500})).await;
     assert_eq!(call.structured["verdict"], "fail");
     let run = call.structured["files"].as_array().unwrap().len() as u64;
     assert_eq!(call.structured["counts"], json!({"fail": run, "not_run": 200 - run}));

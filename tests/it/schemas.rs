@@ -38,7 +38,10 @@ async fn every_tool_is_described_flat_short_and_honest() {
         for tool in &tools {
             let tool_name = tool["name"].as_str().unwrap();
             assert!(tool_name.len() <= 40, "{tool_name}");
-            assert!(tool["title"].is_string() && tool["description"].as_str().is_some_and(|text| text.len() > 20), "{tool}");
+            assert!(
+                tool["title"].is_string() && tool["description"].as_str().is_some_and(|text| text.len() > 20),
+                "{tool}"
+            );
             for hint in ["readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"] {
                 assert!(tool["annotations"][hint].is_boolean(), "{tool_name} {hint}");
             }

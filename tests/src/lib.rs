@@ -1,5 +1,9 @@
 //! The world that the tests of the whole bundle run in.
-#![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "this package is test code, where a panic is a failure")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "this package is test code, where a panic is a failure"
+)]
 
 pub mod mcp_process;
 pub mod world;

@@ -76,7 +76,8 @@ impl McpProcess {
         let stderr: Arc<Mutex<String>> = Arc::default();
         let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
         tokio::spawn({
-            let (waiting, unclaimed, pollution) = (Arc::clone(&waiting), Arc::clone(&unclaimed), Arc::clone(&pollution));
+            let (waiting, unclaimed, pollution) =
+                (Arc::clone(&waiting), Arc::clone(&unclaimed), Arc::clone(&pollution));
             async move {
                 while let Ok(Some(line)) = lines.next_line().await {
                     match serde_json::from_str::<Value>(&line) {
@@ -195,6 +196,11 @@ impl McpProcess {
     pub async fn tools(&self) -> Vec<Value> {
         let answer = self.request("tools/list", json!({})).await;
         answer["result"]["tools"].as_array().unwrap_or_else(|| panic!("no tools in {answer}")).clone()
+    }
+
+    /// Closes stdin.
+    pub async fn close_stdin(&self) {
+        self.stdin.lock().await.take();
     }
 
     /// Closes stdin and returns the exit status.

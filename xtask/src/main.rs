@@ -1,6 +1,7 @@
 //! Development tasks, run as `cargo xtask <task>`.
 
 mod demo;
+mod map;
 mod schemas;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,12 @@ struct Arguments {
 enum Task {
     /// Build everything and run an agent on a small real service, in a temporary folder
     Demo(demo::DemoArguments),
+    /// Write the list of modules in ARCHITECTURE.md
+    Map {
+        /// Only compare, and fail when it is not up to date
+        #[arg(long)]
+        check: bool,
+    },
     /// Write the JSON Schemas of schemas/ from the types
     Schemas {
         /// Only compare, and fail when a file is not up to date
@@ -29,6 +36,7 @@ enum Task {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::Demo(arguments) => demo::run(&arguments),
+        Task::Map { check } => map::run(check),
         Task::Schemas { check } => schemas::run(check),
     }
 }

@@ -116,7 +116,7 @@ async fn list(ledger: &Ledger, arguments: &ListArguments) -> anyhow::Result<Exit
         print(&format!("{}\n", serde_json::to_string_pretty(&latest)?));
         return Ok(ExitCode::SUCCESS);
     }
-    let rows = latest
+    let rows: Vec<Vec<String>> = latest
         .iter()
         .map(|decision| {
             vec![
@@ -135,7 +135,7 @@ async fn list(ledger: &Ledger, arguments: &ListArguments) -> anyhow::Result<Exit
             ]
         })
         .collect();
-    print(&table(&["at (UTC)", "action", "tool", "agent", "task", "why"], &[], rows));
+    print(&table(&["at (UTC)", "action", "tool", "agent", "task", "why"], &[], &rows));
     if left_out > 0 {
         print(&format!("\n{left_out} earlier decisions left out; raise --limit to see them\n"));
     }

@@ -142,7 +142,7 @@ impl Costs {
         let mut rows: Vec<Vec<String>> = self.groups.iter().map(|(name, total)| row(name, total)).collect();
         rows.push(row("total", &self.total));
         let head = [self.heading(), "calls", "refused", "failed", "cached", "average", "saved", "cost"];
-        table(&head, &[1, 2, 3, 4, 5, 6, 7], rows)
+        table(&head, &[1, 2, 3, 4, 5, 6, 7], &rows)
     }
 
     fn csv(&self) -> String {

@@ -85,7 +85,7 @@ pub fn run_table(turns: &[TurnResult]) -> String {
     let total: Money = turns.iter().filter_map(|turn| turn.receipt.as_ref()).map(|receipt| receipt.amount).sum();
     let totals = ["", "total", "", "", "", &format!("${}", total.normalized())].map(str::to_owned);
     rows.push(totals.to_vec());
-    table(&["#", "tool", "outcome", "took", "", "cost"], &[0, 3, 5], rows)
+    table(&["#", "tool", "outcome", "took", "", "cost"], &[0, 3, 5], &rows)
 }
 
 fn cost_label(receipt: &tollgate_shared::receipt::Receipt) -> String {

@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 
 /// Returns a table with a head and an underline; the columns in `right` are numbers.
 #[must_use]
-pub fn table(head: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
+pub fn table(head: &[&str], right: &[usize], rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -56,14 +56,14 @@ mod tests {
     fn terminal_is_not_controlled_by_what_is_shown() {
         assert_eq!(shorten("a\u{1b}[2Jb\nc\u{202e}d\u{9b}1m", 80), "a [2Jb c d 1m");
         let rows = vec![vec!["\u{1b}]0;x\u{7}".into()]];
-        assert!(!table(&["agent"], &[], rows).contains('\u{1b}'));
+        assert!(!table(&["agent"], &[], &rows).contains('\u{1b}'));
     }
 
     #[test]
     fn numbers_line_up_on_the_right() {
         let rows = vec![vec!["git".into(), "1".into()], vec!["ralph".into(), "100".into()]];
         assert_eq!(
-            table(&["server", "calls"], &[1], rows),
+            table(&["server", "calls"], &[1], &rows),
             " server  calls\n ──────  ─────\n git         1\n ralph     100\n"
         );
     }

@@ -30,7 +30,7 @@ pub fn catalogue_table(catalogue: &Catalogue) -> String {
         tokens.to_string(),
         "in every request to a model".to_owned(),
     ]);
-    let mut text = table(&["tool", "effect", "price", "bytes", "tokens≈", "what it does"], &[3, 4], rows);
+    let mut text = table(&["tool", "effect", "price", "bytes", "tokens≈", "what it does"], &[3, 4], &rows);
     for unavailable in &catalogue.unavailable {
         text.push_str(&format!("\n! {}: {}\n", unavailable.server, shorten(&unavailable.reason, 300)));
     }

@@ -1,0 +1,88 @@
+//! Databases to try things on.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
+use tempfile::TempDir;
+use tollgate_tests::mcp_process::McpProcess;
+
+/// A folder `work` with a `tollgate.toml`, and beside it a folder `data` with `shop.db`.
+pub struct World {
+    dir: TempDir,
+}
+
+pub const SHOP: &str = "
+    CREATE TABLE book (id INTEGER PRIMARY KEY, title TEXT NOT NULL, price REAL, cover BLOB);
+    INSERT INTO book VALUES (1, 'Emma', 9.5, x'00ff'), (2, 'Persuasion', 8.0, NULL), (3, 'Größe; DROP TABLE book', NULL, NULL);
+    CREATE TABLE orders (id INTEGER PRIMARY KEY, book_id INTEGER, copies INTEGER);
+    INSERT INTO orders VALUES (1, 1, 10), (2, 1, 3), (3, 2, 10);
+    CREATE VIEW sold AS SELECT title, sum(copies) AS copies FROM book JOIN orders ON orders.book_id = book.id GROUP BY title;
+    CREATE VIRTUAL TABLE search USING fts5(title);
+    INSERT INTO search SELECT title FROM book;";
+
+impl World {
+    /// A world with one database `shop` in the default journal mode.
+    pub async fn new() -> Self {
+        Self::with("[database.connections.shop]\nurl = 'sqlite:../data/shop.db'\ntimeout_ms = 2000\n").await
+    }
+
+    pub async fn with(configuration: &str) -> Self {
+        let world = Self { dir: TempDir::new().unwrap() };
+        for folder in ["work", "data"] {
+            fs::create_dir(world.path(folder)).unwrap();
+        }
+        fs::write(world.path("work/tollgate.toml"), configuration).unwrap();
+        world.run(SqliteJournalMode::Delete, SHOP).await;
+        world
+    }
+
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.dir.path().join(below)
+    }
+
+    /// Opens `shop.db` for writing, behind the server's back.
+    pub async fn writer(&self, mode: SqliteJournalMode) -> SqliteConnection {
+        SqliteConnectOptions::new()
+            .filename(self.path("data/shop.db"))
+            .create_if_missing(true)
+            .journal_mode(mode)
+            .connect()
+            .await
+            .unwrap()
+    }
+
+    /// Runs statements on `shop.db` behind the server's back.
+    pub async fn run(&self, mode: SqliteJournalMode, sql: &'static str) {
+        let mut connection = self.writer(mode).await;
+        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    }
+
+    pub fn start(&self) -> McpProcess {
+        McpProcess::start("mcp-database", &self.path("work"), &[], &[])
+    }
+
+    /// Every file in `data` and, without the ledger, in `work`, with its content.
+    pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        for folder in ["data", "work"] {
+            for entry in fs::read_dir(self.path(folder)).unwrap() {
+                let entry = entry.unwrap();
+                if entry.file_type().unwrap().is_file() {
+                    let name = format!("{folder}/{}", entry.file_name().display());
+                    files.insert(name, fs::read(entry.path()).unwrap());
+                }
+            }
+        }
+        files
+    }
+}
+
+/// Runs a query that must succeed and returns its rows.
+pub async fn rows(server: &McpProcess, sql: &str, params: Value) -> Value {
+    server.ok("query", json!({"sql": sql, "params": params})).await["rows"].clone()
+}
