@@ -67,10 +67,7 @@ pub async fn open_read_only(path: &Path) -> Result<SqliteConnection, OpenError> 
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .busy_timeout(BUSY_TIMEOUT)
-        .optimize_on_close(false, None)
+    SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT).optimize_on_close(false, None)
 }
 
 /// Holds the lock under which a file is made and migrated: SQLite's migrations do not keep several

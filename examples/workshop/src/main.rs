@@ -55,10 +55,7 @@ impl Workshop {
     }
 
     #[tool(description = "Write a file below the working directory, replacing what was there")]
-    async fn write_file(
-        &self,
-        Parameters(request): Parameters<WriteFileRequest>,
-    ) -> Result<Json<Written>, String> {
+    async fn write_file(&self, Parameters(request): Parameters<WriteFileRequest>) -> Result<Json<Written>, String> {
         if request.content.len() > FILE_BYTES_MAX {
             return Err(format!("more than {FILE_BYTES_MAX} bytes"));
         }

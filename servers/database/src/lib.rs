@@ -1,1 +1,44 @@
-//! Being built.
+//! mcp-database: read-only, guarded, parametrised queries.
+//!
+//! Three locks, each of which alone holds: the [`statement`] is parsed and only a read is let through; the
+//! [`connection`] is one that cannot write and asks about every table and function again; and what is allowed is
+//! bounded in time, memory, rows and bytes.
+
+pub mod base64;
+pub mod config;
+pub mod connection;
+pub mod parameters;
+pub mod rows;
+pub mod statement;
+pub mod tools;
+
+use tollgate_shared::serve::tool::Toolbox;
+use tollgate_shared::serve::{Server, Startup};
+
+use config::DatabaseConfig;
+use connection::Connections;
+
+/// The database server: the databases that agents may read.
+#[derive(Debug)]
+pub struct Database {
+    /// The databases by name.
+    pub connections: Connections,
+}
+
+impl Server for Database {
+    const NAME: &'static str = "database";
+    const PROGRAM: &'static str = "mcp-database";
+    const TITLE: &'static str = "Tollgate database";
+    const INSTRUCTIONS: &'static str = "Read-only SQL. list_tables shows what there is, query runs one SELECT with bound \
+        parameters. Anything that is not a read is refused; validate_query says why without running it.";
+
+    type Config = DatabaseConfig;
+
+    fn new(config: DatabaseConfig, startup: &Startup) -> anyhow::Result<Self> {
+        Ok(Self { connections: Connections::new(&config, &startup.workspace)? })
+    }
+
+    fn tools() -> Toolbox<Self> {
+        tools::toolbox()
+    }
+}

@@ -65,6 +65,38 @@ async fn expensive_statements_are_bounded_and_the_server_goes_on() {
     assert!(server.pollution().is_empty());
 }
 
+/// SQLite's limit on memory is one for the process, so the ledger would feel a statement that reaches it.
+#[tokio::test]
+async fn expensive_statements_do_not_keep_others_from_being_recorded() {
+    let world = World::new().await;
+    let server = world.start();
+    server.ok("list_databases", json!({})).await;
+    let multiplying = |expression: &str| {
+        let level = |inner: String, _| format!("SELECT {expression} AS x FROM ({inner})");
+        (0..12).fold("SELECT id AS x FROM orders".to_owned(), level)
+    };
+    let bombs = [
+        multiplying("x||x||x||x"),
+        multiplying("CASE WHEN x THEN x ELSE x END"),
+        format!("{ENDLESS} SELECT x FROM c ORDER BY x DESC"),
+        format!("{ENDLESS} SELECT randomblob(100000) AS b FROM c ORDER BY b"),
+    ];
+    let heavy = async {
+        let calls = bombs.iter().cycle().take(12).map(|sql| server.call("query", json!({"sql": sql})));
+        for called in futures::future::join_all(calls).await {
+            let code = called.structured["error"]["code"].as_str().unwrap_or("ok").to_owned();
+            assert!(["too_complex", "memory_limit", "timeout", "database_busy"].contains(&code.as_str()), "{code}");
+        }
+    };
+    let light = async {
+        for _ in 0..500 {
+            server.ok("list_databases", json!({})).await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::join!(heavy, light);
+}
+
 #[tokio::test]
 async fn answers_stay_small() {
     let world = World::new().await;

@@ -1,0 +1,36 @@
+//! The table `[database]` of `tollgate.toml`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Which databases agents may read.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatabaseConfig {
+    /// The databases, by the name that agents use.
+    pub connections: BTreeMap<String, ConnectionConfig>,
+}
+
+/// One database.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectionConfig {
+    /// Where it is: `sqlite:` and the path of a file, relative to the workspace. Agents never see it.
+    pub url: String,
+    /// How many rows an answer has at most; 1 to 10000.
+    #[serde(default = "max_rows_default")]
+    pub max_rows: u32,
+    /// How long a query may run, in milliseconds; 1 to 50000, since hosts give up after a minute.
+    #[serde(default = "timeout_ms_default")]
+    pub timeout_ms: u32,
+}
+
+fn max_rows_default() -> u32 {
+    1000
+}
+
+fn timeout_ms_default() -> u32 {
+    5000
+}

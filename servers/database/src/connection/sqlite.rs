@@ -1,0 +1,594 @@
+//! SQLite files, read only.
+//!
+//! A file is opened for every call and closed after it: others may replace it, write it or take it away meanwhile,
+//! and nothing of theirs is held up by us. The connection is the second lock: the file is opened for reading, the
+//! session is set to read and to trust nothing in the schema, and SQLite asks [`authorizer`] about every table and
+//! function that it compiles, those in views too.
+
+mod authorizer;
+mod source;
+pub(super) mod watch;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, ensure};
+use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Statement};
+use tollgate_shared::refusal::Refusal;
+
+use super::{Inspected, TableEntry, timed_out};
+use crate::parameters::Parameter;
+use crate::rows::{COLUMNS_MAX, Cell, More, Rows, RowsBuilder};
+use crate::statement::ReadStatement;
+use authorizer::{Authorizer, Denied};
+use source::Source;
+use watch::{STEPS, Stop, Watch};
+
+/// Largest text, blob or row that SQLite makes or reads; less where a statement is [large](Weight).
+const VALUE_BYTES_MAX: i32 = 1024 * 1024;
+
+/// Memory of all of SQLite in this process, the ledger's too: out of reach while [`watch`] does its work, and the
+/// bound where the system does not tell how much memory is used.
+const HEAP_BYTES_MAX: i64 = 512 * 1024 * 1024;
+
+/// What the engine allows, beside what is fixed when it is compiled.
+const LIMITS: [(Limit, i32); 8] = [
+    (Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX),
+    (Limit::SQLITE_LIMIT_SQL_LENGTH, VALUE_BYTES_MAX),
+    (Limit::SQLITE_LIMIT_ATTACHED, 0),
+    (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 1),
+    (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),
+    (Limit::SQLITE_LIMIT_VARIABLE_NUMBER, 1000),
+    (Limit::SQLITE_LIMIT_VDBE_OP, 250_000),
+    // A pattern is compared at every place of a text, and cannot be stopped meanwhile.
+    (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 200),
+];
+
+/// What the session may do. Texts in double quotes are names only, as the parser of the first lock has them.
+const SETTINGS: [(DbConfig, bool); 8] = [
+    (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+    (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+    (DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, false),
+    (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
+    (DbConfig::SQLITE_DBCONFIG_ENABLE_FTS3_TOKENIZER, false),
+    (DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true),
+    (DbConfig::SQLITE_DBCONFIG_DQS_DML, false),
+    (DbConfig::SQLITE_DBCONFIG_DQS_DDL, false),
+];
+
+/// A SQLite file as the operator named it.
+#[derive(Debug)]
+pub struct SqliteFile {
+    path: PathBuf,
+}
+
+impl SqliteFile {
+    /// Reads a URL: `sqlite:` and a path, which starts at `workspace` when it is relative.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that does not repeat the URL, which may hold a password.
+    pub fn new(url: &str, workspace: &Path) -> anyhow::Result<Self> {
+        let Some(path) = url.strip_prefix("sqlite:") else {
+            bail!("only SQLite files can be read: `url` must be `sqlite:` and a path");
+        };
+        let path = path.strip_prefix("//").unwrap_or(path);
+        let path = path.strip_suffix("?mode=ro").unwrap_or(path);
+        ensure!(!path.is_empty() && !path.contains('\0'), "`url` has no path after `sqlite:`");
+        ensure!(!path.contains('?'), "`url` has options; none but `?mode=ro` is taken, and files are always opened so");
+        ensure!(path != ":memory:", "`url` names a database in memory, which would be empty");
+        Ok(Self { path: workspace.join(path) })
+    }
+
+    /// Runs `statement`.
+    pub(super) fn query(
+        &self,
+        statement: &ReadStatement,
+        parameters: &[Parameter],
+        rows_max: usize,
+        watch: &Watch,
+    ) -> Result<Rows, Refusal> {
+        self.read(watch, |session| session.query(statement, parameters, rows_max))
+    }
+
+    /// Compiles `statement` and says what it would read.
+    pub(super) fn inspect(&self, statement: &ReadStatement, watch: &Watch) -> Result<Inspected, Refusal> {
+        self.read(watch, |session| session.inspect(statement))
+    }
+
+    /// Lists tables and views.
+    pub(super) fn tables(&self, after: &str, limit: usize, watch: &Watch) -> Result<Vec<TableEntry>, Refusal> {
+        self.read(watch, |session| session.tables(after, limit))
+    }
+
+    /// Opens the file, does `work`, and does it again where the file was changed under a reader without locks.
+    fn read<T>(&self, watch: &Watch, work: impl Fn(&Session<'_>) -> Result<T, Refusal>) -> Result<T, Refusal> {
+        let source = Source::find(&self.path)?;
+        if let Some(quiet) = source.quiet() {
+            let result = Session::open(&source, Some(&quiet), watch).and_then(|session| work(&session));
+            if quiet.still_holds(&source) {
+                return result;
+            }
+        }
+        Session::open(&source, None, watch).and_then(|session| work(&session))
+    }
+}
+
+/// An open file that can only be read.
+struct Session<'a> {
+    connection: Connection,
+    authorizer: Authorizer,
+    watch: &'a Watch,
+    path: String,
+}
+
+impl<'a> Session<'a> {
+    fn open(source: &Source, quiet: Option<&source::Quiet>, watch: &'a Watch) -> Result<Self, Refusal> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = match quiet {
+            Some(_) => Connection::open_with_flags(source.quiet_uri(), flags | OpenFlags::SQLITE_OPEN_URI),
+            None => Connection::open_with_flags(source.path(), flags),
+        };
+        let connection = connection.map_err(|error| {
+            tracing::debug!(%error, "cannot open a database");
+            unavailable("the file cannot be opened")
+        })?;
+        let authorizer = Authorizer::default();
+        let session = Self { connection, authorizer, watch, path: source.path().display().to_string() };
+        session.lock_down().map_err(|error| session.refusal(error))?;
+        Ok(session)
+    }
+
+    fn lock_down(&self) -> rusqlite::Result<()> {
+        let connection = &self.connection;
+        connection.busy_timeout(self.watch.left())?;
+        for (limit, value) in LIMITS {
+            connection.set_limit(limit, value)?;
+        }
+        for (setting, value) in SETTINGS {
+            connection.set_db_config(setting, value)?;
+        }
+        connection.execute_batch(
+            "PRAGMA query_only = 1; PRAGMA trusted_schema = 0; PRAGMA cell_size_check = 1; PRAGMA mmap_size = 0;
+             PRAGMA temp_store = MEMORY; PRAGMA cache_size = -4000;",
+        )?;
+        connection.execute_batch(&format!("PRAGMA hard_heap_limit = {HEAP_BYTES_MAX}"))?;
+        self.authorizer.guard(connection)?;
+        let mut handler = self.watch.handler();
+        connection.progress_handler(STEPS, Some(move || handler.must_stop()))
+    }
+
+    fn query(&self, statement: &ReadStatement, parameters: &[Parameter], rows_max: usize) -> Result<Rows, Refusal> {
+        let mut compiled = self.compile(statement)?;
+        let places = Places::of(&compiled)?;
+        places.check(parameters)?;
+        if compiled.column_count() > COLUMNS_MAX {
+            return Err(Refusal::refused(
+                "too_many_columns",
+                format!("the answer has {} columns; at most {COLUMNS_MAX} are shown", compiled.column_count()),
+                "name the columns that are needed",
+            ));
+        }
+        let weight = self.weigh(statement, compiled.column_count())?;
+        self.connection
+            .set_limit(Limit::SQLITE_LIMIT_LENGTH, weight.value_bytes_max())
+            .map_err(|error| self.refusal(error))?;
+        let columns = compiled.columns();
+        let mut answer = RowsBuilder::new(columns.iter().map(|column| (column.name(), column.decl_type())), rows_max);
+        let width = columns.len();
+        drop(columns);
+        places.bind(&mut compiled, parameters).map_err(|error| self.refusal(error))?;
+        let mut rows = compiled.raw_query();
+        while let Some(row) = rows.next().map_err(|error| self.refusal(error))? {
+            let cells: Result<Vec<Cell<'_>>, Error> = (0..width).map(|column| row.get_ref(column).map(cell)).collect();
+            if answer.push(cells.map_err(|error| self.refusal(error))?.into_iter()) == More::Full {
+                break;
+            }
+        }
+        Ok(answer.finish())
+    }
+
+    fn inspect(&self, statement: &ReadStatement) -> Result<Inspected, Refusal> {
+        let compiled = self.compile(statement)?;
+        let places = Places::of(&compiled)?;
+        let seen = self.authorizer.seen();
+        let union = |named: &std::collections::BTreeSet<String>, seen: std::collections::BTreeSet<String>| {
+            named.iter().cloned().chain(seen).collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+        };
+        Ok(Inspected {
+            kind: statement.kind(),
+            tables: union(statement.tables(), seen.tables),
+            functions: union(statement.functions(), seen.functions),
+            parameters: places.count,
+        })
+    }
+
+    fn tables(&self, after: &str, limit: usize) -> Result<Vec<TableEntry>, Refusal> {
+        const TABLES: &str = "SELECT name, type, ncol FROM pragma_table_list WHERE schema = 'main' \
+            AND type IN ('table', 'view', 'virtual') AND substr(name, 1, 7) <> 'sqlite_' AND name > ?1 \
+            ORDER BY name LIMIT ?2";
+        let list = || -> rusqlite::Result<Vec<TableEntry>> {
+            let mut statement = self.connection.prepare(TABLES)?;
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let entries = statement.query_map((after, limit), |row| {
+                let text = |column| -> rusqlite::Result<String> {
+                    Ok(String::from_utf8_lossy(row.get_ref(column)?.as_bytes().unwrap_or_default()).into_owned())
+                };
+                let columns = usize::try_from(row.get::<_, i64>(2)?).unwrap_or_default();
+                Ok(TableEntry { name: text(0)?, kind: text(1)?, columns })
+            })?;
+            entries.collect()
+        };
+        list().map_err(|error| self.refusal(error))
+    }
+
+    /// Compiles a statement, and asks SQLite once more whether it writes.
+    fn compile(&self, statement: &ReadStatement) -> Result<Statement<'_>, Refusal> {
+        let compiled = self.connection.prepare(statement.text()).map_err(|error| self.refusal(error))?;
+        if !compiled.readonly() || compiled.is_explain() != 0 || compiled.column_count() == 0 {
+            return Err(not_a_read("SQLite does not take the statement for a read"));
+        }
+        Ok(compiled)
+    }
+
+    /// Counts what the compiled statement does between two looks at the watch.
+    ///
+    /// Counted in SQLite's program, not in the text: what a subquery computes once may be computed again wherever
+    /// its column is used, and again for each level of subqueries.
+    fn weigh(&self, statement: &ReadStatement, columns: usize) -> Result<Weight, Refusal> {
+        let calls = || -> rusqlite::Result<usize> {
+            let mut program = self.connection.prepare(&format!("EXPLAIN {}", statement.text()))?;
+            let mut steps = program.raw_query();
+            let mut calls = 0;
+            while let Some(step) = steps.next()? {
+                let operation = step.get_ref(1)?.as_bytes().unwrap_or_default();
+                calls += usize::from(matches!(operation, b"Function" | b"PureFunc" | b"Concat" | b"Cast"));
+            }
+            Ok(calls)
+        };
+        let calls = calls().map_err(|error| self.refusal(error))?;
+        if calls > CALLS_MAX {
+            return Err(Refusal::refused(
+                "too_complex",
+                format!("the statement calls functions in {calls} places; at most {CALLS_MAX} are allowed"),
+                "compute less at once: columns of subqueries are computed again wherever they are used",
+            ));
+        }
+        Ok(Weight { columns, calls })
+    }
+
+    /// Says what went wrong, without the path of the file.
+    fn refusal(&self, error: Error) -> Refusal {
+        if let Some(denied) = self.authorizer.denied() {
+            return match denied {
+                Denied::Function(name) => Refusal::refused(
+                    "function_not_allowed",
+                    format!("the function `{name}` is not on the list of those that only compute"),
+                    "do without it, and without views that call it",
+                ),
+                Denied::Table(name) => Refusal::refused(
+                    "table_not_allowed",
+                    format!("`{name}` is not a table of this database"),
+                    "use list_tables for the tables that there are",
+                ),
+                Denied::Other => not_a_read("the statement does more than read"),
+            };
+        }
+        if matches!(error, Error::MultipleStatement) {
+            return not_a_read("there is more than one statement");
+        }
+        let code = error.sqlite_error_code().unwrap_or(ErrorCode::Unknown);
+        let message = self.scrubbed(&match error {
+            Error::SqliteFailure(_, Some(message)) => message,
+            other => other.to_string(),
+        });
+        match (self.watch.stopped(), code) {
+            (Some(Stop::Cancelled), ErrorCode::OperationInterrupted) => Refusal::cancelled(),
+            (Some(Stop::Memory), ErrorCode::OperationInterrupted) | (_, ErrorCode::OutOfMemory) => Refusal::failed(
+                "memory_limit",
+                "the query needs more memory than a query may have",
+                "sort, group or join fewer rows at once",
+            ),
+            (_, ErrorCode::OperationInterrupted) => timed_out(self.watch.limit),
+            (_, ErrorCode::TooBig) => Refusal::failed(
+                "value_too_large",
+                format!("a value or a row has more than {} bytes", self.value_bytes_max()),
+                "leave it out, or take its length() only; with fewer columns and functions, values may be larger",
+            ),
+            (_, ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed) => {
+                unavailable("another process holds it locked")
+            }
+            (_, ErrorCode::NotADatabase) => unavailable("the file is not a SQLite database"),
+            (_, ErrorCode::DatabaseCorrupt) => unavailable("the file is damaged"),
+            (_, ErrorCode::ReadOnly) => {
+                unavailable("an interrupted write has to be undone first, which only a writer can do")
+            }
+            (_, ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::SystemIoFailure) => {
+                unavailable("the file cannot be read")
+            }
+            _ => Refusal::failed("query_failed", message, "correct the statement; list_tables shows the tables"),
+        }
+    }
+
+    fn value_bytes_max(&self) -> i32 {
+        self.connection.limit(Limit::SQLITE_LIMIT_LENGTH).unwrap_or(VALUE_BYTES_MAX)
+    }
+
+    fn scrubbed(&self, message: &str) -> String {
+        message.replace(&self.path, "the database").chars().take(300).collect()
+    }
+}
+
+/// How many calls of functions a compiled statement has at most; people write dozens.
+const CALLS_MAX: usize = 5_000;
+
+/// How much a statement can do before SQLite looks at the watch, which it does between rows and in loops only.
+///
+/// For one row it computes every column and every call, each with values of the largest size. Some functions compare
+/// every byte of one value with every byte of another (`instr`, `replace`: six seconds for a megabyte). So values
+/// may be the smaller the more there are of them.
+struct Weight {
+    columns: usize,
+    calls: usize,
+}
+
+impl Weight {
+    /// Returns how large a value may be.
+    fn value_bytes_max(&self) -> i32 {
+        // All values of a row together, and all that are compared with each other.
+        const ROW_BYTES_MAX: usize = 32 * 1024 * 1024;
+        const CALLS_BYTES_MAX: usize = 8 * 1024 * 1024;
+        const VALUE_BYTES_MIN: i32 = 4 * 1024;
+        let bytes = (ROW_BYTES_MAX / (self.columns + self.calls).max(1)).min(CALLS_BYTES_MAX / self.calls.max(1));
+        i32::try_from(bytes).unwrap_or(VALUE_BYTES_MAX).clamp(VALUE_BYTES_MIN, VALUE_BYTES_MAX)
+    }
+}
+
+/// Where the values of a statement go: SQLite's place of each, and the value that it takes, both from 1.
+struct Places {
+    taken: Vec<(usize, usize)>,
+    count: usize,
+}
+
+impl Places {
+    fn of(statement: &Statement<'_>) -> Result<Self, Refusal> {
+        let mut taken = Vec::new();
+        let mut dollars = 0;
+        for place in 1..=statement.parameter_count() {
+            // SQLite takes `$2` for a name, and numbers names in the order in which it meets them.
+            let dollar = statement.parameter_name(place).and_then(|name| name.strip_prefix('$'));
+            let value = match dollar.map(str::parse::<usize>) {
+                None => place,
+                Some(Ok(number)) if (1..=1000).contains(&number) => {
+                    dollars += 1;
+                    number
+                }
+                Some(_) => return Err(mismatch("parameters are numbered from `$1` to `$1000`".to_owned())),
+            };
+            taken.push((place, value));
+        }
+        if dollars > 0 && dollars < taken.len() {
+            return Err(mismatch("`$1` and `?` are mixed, so their order is not clear".to_owned()));
+        }
+        let count = taken.iter().map(|(_, value)| *value).max().unwrap_or(0);
+        Ok(Self { taken, count })
+    }
+
+    /// Makes sure that every place has its value; a missing one would be NULL to SQLite, and no error.
+    fn check(&self, parameters: &[Parameter]) -> Result<(), Refusal> {
+        if self.count == parameters.len() {
+            return Ok(());
+        }
+        Err(mismatch(format!("the statement takes {} values, and `params` has {}", self.count, parameters.len())))
+    }
+
+    fn bind(&self, statement: &mut Statement<'_>, parameters: &[Parameter]) -> rusqlite::Result<()> {
+        for (place, value) in &self.taken {
+            let value = parameters.get(value - 1).map_or(ToSqlOutput::Borrowed(ValueRef::Null), bound);
+            statement.raw_bind_parameter(*place, value)?;
+        }
+        Ok(())
+    }
+}
+
+fn bound(parameter: &Parameter) -> ToSqlOutput<'_> {
+    ToSqlOutput::Borrowed(match parameter {
+        Parameter::Null => ValueRef::Null,
+        Parameter::Integer(integer) => ValueRef::Integer(*integer),
+        Parameter::Real(real) => ValueRef::Real(*real),
+        Parameter::Text(text) => ValueRef::Text(text.as_bytes()),
+        Parameter::Blob(bytes) => ValueRef::Blob(bytes),
+    })
+}
+
+fn cell(value: ValueRef<'_>) -> Cell<'_> {
+    match value {
+        ValueRef::Null => Cell::Null,
+        ValueRef::Integer(integer) => Cell::Integer(integer),
+        ValueRef::Real(real) => Cell::Real(real),
+        ValueRef::Text(text) => Cell::Text(text),
+        ValueRef::Blob(bytes) => Cell::Blob(bytes),
+    }
+}
+
+fn mismatch(message: String) -> Refusal {
+    Refusal::invalid_arguments(message, "pass one value in `params` for each `?`, in order")
+}
+
+fn not_a_read(message: &str) -> Refusal {
+    Refusal::refused("not_read_only", message, "use one plain SELECT; a change is for a person to make")
+}
+
+pub(super) fn unavailable(reason: &str) -> Refusal {
+    Refusal::failed(
+        "database_unavailable",
+        format!("the database cannot be read: {reason}"),
+        "try again later, or have the operator look at it",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::time::Duration;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::statement::corpus::{ATTACKS, HONEST, SCHEMA};
+
+    struct World {
+        dir: TempDir,
+        file: SqliteFile,
+    }
+
+    impl World {
+        fn new(sql: &str) -> Self {
+            let dir = TempDir::new().unwrap();
+            Connection::open(dir.path().join("shop.db")).unwrap().execute_batch(sql).unwrap();
+            let file = SqliteFile::new("sqlite:shop.db", dir.path()).unwrap();
+            Self { dir, file }
+        }
+
+        /// Every file in the folder with its content.
+        fn files(&self) -> BTreeMap<String, Vec<u8>> {
+            let entries = fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap());
+            entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect()
+        }
+
+        /// Runs `sql` without asking the first lock.
+        fn unchecked(&self, sql: &str) -> Result<Rows, Refusal> {
+            let watch = Watch::new(Duration::from_secs(2), never());
+            self.file.query(&ReadStatement::unchecked(sql), &[], 10, &watch)
+        }
+
+        fn code(&self, sql: &str) -> &'static str {
+            self.unchecked(sql).map_or_else(|refusal| refusal.code, |_| "ok")
+        }
+    }
+
+    fn never() -> tokio_util::sync::CancellationToken {
+        tokio_util::sync::CancellationToken::new()
+    }
+
+    #[test]
+    fn the_engine_alone_changes_nothing() {
+        let world = World::new(SCHEMA);
+        let before = world.files();
+        for (sql, _) in ATTACKS {
+            let _ = world.unchecked(sql);
+            assert_eq!(world.files(), before, "{sql}");
+        }
+    }
+
+    #[test]
+    fn the_engine_alone_refuses_what_does_more_than_read() {
+        let world = World::new(SCHEMA);
+        for sql in [
+            "DELETE FROM t",
+            "INSERT INTO u VALUES (1)",
+            "UPDATE t SET b = 1 RETURNING a",
+            "DROP TABLE t",
+            "CREATE TABLE w (a)",
+            "CREATE TEMP TABLE w (a)",
+            "ATTACH ':memory:' AS m",
+            "VACUUM",
+            "VACUUM INTO 'z.db'",
+            "PRAGMA query_only = 0",
+            "PRAGMA user_version = 7",
+            "PRAGMA user_version",
+            "PRAGMA database_list",
+            "PRAGMA journal_mode = WAL",
+            "BEGIN",
+            "SAVEPOINT x",
+            "REINDEX",
+            "ANALYZE",
+            "EXPLAIN SELECT 1",
+            "SELECT 1; SELECT 2",
+        ] {
+            assert_eq!(world.code(sql), "not_read_only", "{sql}");
+        }
+        for sql in [
+            "SELECT load_extension('x')",
+            "SELECT sqlite_version()",
+            "SELECT \"changes\"()",
+            "SELECT fts3_tokenizer('simple')",
+        ] {
+            assert_eq!(world.code(sql), "function_not_allowed", "{sql}");
+        }
+        for sql in ["SELECT * FROM pragma_database_list", "SELECT * FROM pragma_user_version", "SELECT * FROM dbstat"] {
+            assert_eq!(world.code(sql), "table_not_allowed", "{sql}");
+        }
+        assert_eq!(world.code("SELECT * FROM pragma_table_info('t')"), "ok");
+    }
+
+    #[test]
+    fn honest_statements_run_and_leave_nothing() {
+        let world = World::new(SCHEMA);
+        let before = world.files();
+        for sql in HONEST {
+            let statement = ReadStatement::check(sql).unwrap();
+            let parameters = vec![Parameter::Integer(1); usize::from(sql.contains('?'))];
+            let watch = Watch::new(Duration::from_secs(5), never());
+            let refusal = world.file.query(&statement, &parameters, 10, &watch).err();
+            // SQLite as it is built here lacks these functions.
+            let missing = refusal.as_ref().is_some_and(|refusal| refusal.message.starts_with("no such function"));
+            assert!(refusal.is_none() || missing, "{sql}: {refusal:?}");
+        }
+        assert_eq!(world.files(), before);
+    }
+
+    #[test]
+    fn views_and_columns_do_no_more_than_their_readers() {
+        let world = World::new(
+            "CREATE TABLE t (a); INSERT INTO t VALUES (1);
+             CREATE VIEW version AS SELECT sqlite_version() FROM t;
+             CREATE VIEW path AS SELECT file FROM pragma_database_list;
+             CREATE VIEW outer AS SELECT * FROM path;
+             CREATE VIEW fine AS SELECT upper('x') AS x FROM t;
+             CREATE TABLE g (a, b AS (a || printf('%.*c', 100000000, 'x')));
+             INSERT INTO g VALUES (1);",
+        );
+        assert_eq!(world.code("SELECT * FROM version"), "function_not_allowed");
+        for view in ["path", "outer"] {
+            let refusal = world.unchecked(&format!("SELECT * FROM {view}")).unwrap_err();
+            // SQLite trusts no schema with this table, and says so before it asks.
+            assert!(refusal.message.contains("unsafe use"), "{refusal}");
+            assert!(!refusal.message.contains("shop.db"), "{refusal}");
+        }
+        assert_eq!(world.code("SELECT * FROM fine"), "ok");
+        let answer = world.unchecked("SELECT * FROM g");
+        assert!(answer.is_ok_and(|rows| rows.rows[0].len() == 2) || world.code("SELECT * FROM g") == "value_too_large");
+    }
+
+    #[test]
+    fn calls_are_counted_where_they_are_made() {
+        let world = World::new(SCHEMA);
+        // Every level doubles the calls of the one below.
+        let doubling = (0..14)
+            .fold("SELECT hex(b) AS x FROM t".to_owned(), |inner, _| format!("SELECT x || x AS x FROM ({inner})"));
+        assert_eq!(world.code(&doubling), "too_complex");
+        let weight = |columns, calls| Weight { columns, calls }.value_bytes_max();
+        assert_eq!(weight(1, 0), VALUE_BYTES_MAX);
+        assert_eq!(weight(20, 8), VALUE_BYTES_MAX);
+        assert_eq!(weight(320, 0), VALUE_BYTES_MAX / 10);
+        assert_eq!(weight(1, 80), VALUE_BYTES_MAX / 10);
+        assert_eq!(weight(1, CALLS_MAX), 4096);
+    }
+
+    #[test]
+    fn cancelled_queries_stop() {
+        let world = World::new(SCHEMA);
+        let token = never();
+        token.cancel();
+        let watch = Watch::new(Duration::from_secs(30), token);
+        let endless = "WITH RECURSIVE c (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c";
+        let started = std::time::Instant::now();
+        let refusal = world.file.query(&ReadStatement::unchecked(endless), &[], 1, &watch).unwrap_err();
+        assert_eq!(refusal.code, "cancelled");
+        assert!(started.elapsed() < Duration::from_secs(10));
+    }
+}

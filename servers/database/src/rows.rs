@@ -1,0 +1,369 @@
+//! What an engine answers, as JSON without loss and within bounds.
+
+use std::collections::BTreeSet;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Serialize;
+use serde_json::{Map, Number, Value};
+
+use crate::base64;
+
+/// How many bytes of JSON the rows of an answer have at most: what hosts pass on to a model without cutting it.
+const ROWS_BYTES_MAX: usize = 80_000;
+
+/// How many bytes of one value are shown at most.
+const VALUE_BYTES_MAX: usize = 16_000;
+
+/// How many bytes of every value are shown even in the widest row.
+const VALUE_BYTES_MIN: usize = 64;
+
+/// How many columns an answer has at most.
+pub const COLUMNS_MAX: usize = 500;
+
+/// How many characters of a column's name or type are shown.
+const NAME_CHARACTERS_MAX: usize = 128;
+
+/// Largest integer that every JSON reader keeps exact: hosts in JavaScript round above it.
+const EXACT_MAX: i64 = (1 << 53) - 1;
+
+/// One value as an engine has it.
+#[derive(Clone, Copy, Debug)]
+pub enum Cell<'a> {
+    /// NULL.
+    Null,
+    /// An integer.
+    Integer(i64),
+    /// A floating-point number.
+    Real(f64),
+    /// Text, which need not be UTF-8.
+    Text(&'a [u8]),
+    /// Bytes.
+    Blob(&'a [u8]),
+}
+
+/// The rows of an answer.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Rows {
+    /// The columns, in order; names may repeat.
+    pub columns: Vec<Column>,
+    /// The rows, each an array with one value per column.
+    #[schemars(schema_with = "rows_schema")]
+    pub rows: Vec<Vec<Value>>,
+    /// How many rows are here.
+    pub row_count: usize,
+    /// Whether there are more rows than are here.
+    pub truncated: bool,
+    /// The values of which only the beginning is here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cut_values: Vec<CutValue>,
+    /// What was left out, and how to get it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// One column.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// The type declared in its table; for an expression, the types of the values seen.
+    pub r#type: String,
+    /// How values with no JSON form of their own are written here: `integer_as_text` (beyond ±(2^53-1)),
+    /// `real_as_text` (infinite), `base64` (a blob), `text_base64` (text that is not UTF-8).
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub encodings: BTreeSet<&'static str>,
+    #[serde(skip)]
+    seen: BTreeSet<&'static str>,
+}
+
+/// A value of which only the beginning is shown.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct CutValue {
+    /// Its row, from 0.
+    pub row: usize,
+    /// Its column, from 0.
+    pub column: usize,
+    /// How many bytes all of it has.
+    pub bytes: usize,
+}
+
+/// Collects rows until a bound is reached.
+#[derive(Debug)]
+pub struct RowsBuilder {
+    rows: Rows,
+    rows_max: usize,
+    value_bytes_max: usize,
+    bytes: usize,
+}
+
+/// Whether another row is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum More {
+    /// There is room.
+    Wanted,
+    /// The answer is full; the last row was left out.
+    Full,
+}
+
+impl RowsBuilder {
+    /// Starts an answer of at most `rows_max` rows with these columns: name and declared type.
+    #[must_use]
+    pub fn new<'a>(columns: impl Iterator<Item = (&'a str, Option<&'a str>)>, rows_max: usize) -> Self {
+        let shown = |text: &str| text.chars().take(NAME_CHARACTERS_MAX).collect::<String>();
+        let columns: Vec<Column> = columns
+            .map(|(name, declared)| Column {
+                name: shown(name),
+                r#type: declared.map(shown).unwrap_or_default(),
+                encodings: BTreeSet::new(),
+                seen: BTreeSet::new(),
+            })
+            .collect();
+        let value_bytes_max = (ROWS_BYTES_MAX / 2 / columns.len().max(1)).clamp(VALUE_BYTES_MIN, VALUE_BYTES_MAX);
+        let rows =
+            Rows { columns, rows: Vec::new(), row_count: 0, truncated: false, cut_values: Vec::new(), note: None };
+        Self { rows, rows_max, value_bytes_max, bytes: 0 }
+    }
+
+    /// Adds a row, if there is room for it.
+    pub fn push<'a>(&mut self, cells: impl Iterator<Item = Cell<'a>>) -> More {
+        if self.rows.rows.len() >= self.rows_max {
+            self.rows.note = Some(format!(
+                "there are more than {} rows: narrow the query, or page with LIMIT and OFFSET",
+                self.rows_max
+            ));
+            return self.full();
+        }
+        let mut row = Vec::with_capacity(self.rows.columns.len());
+        let mut cuts = Vec::new();
+        let mut traits = Vec::with_capacity(self.rows.columns.len());
+        let mut bytes = 2;
+        for (column, cell) in cells.enumerate() {
+            let written = Written::of(cell, self.value_bytes_max);
+            bytes += json_bytes(&written.value) + 1;
+            if let Some(all) = written.cut_from {
+                cuts.push(CutValue { row: self.rows.rows.len(), column, bytes: all });
+            }
+            traits.push((written.seen, written.encoding));
+            row.push(written.value);
+        }
+        if self.bytes + bytes > ROWS_BYTES_MAX && !self.rows.rows.is_empty() {
+            self.rows.note = Some(format!(
+                "the rows have more than {ROWS_BYTES_MAX} bytes: name fewer columns, narrow the query, or page with LIMIT and OFFSET"
+            ));
+            return self.full();
+        }
+        self.bytes += bytes;
+        for (column, (seen, encoding)) in self.rows.columns.iter_mut().zip(traits) {
+            column.seen.extend(seen);
+            column.encodings.extend(encoding);
+        }
+        self.rows.cut_values.extend(cuts);
+        self.rows.rows.push(row);
+        More::Wanted
+    }
+
+    fn full(&mut self) -> More {
+        self.rows.truncated = true;
+        More::Full
+    }
+
+    /// Returns the answer.
+    #[must_use]
+    pub fn finish(mut self) -> Rows {
+        self.rows.row_count = self.rows.rows.len();
+        for column in &mut self.rows.columns {
+            if column.r#type.is_empty() {
+                let seen: Vec<&str> = column.seen.iter().copied().collect();
+                column.r#type = if seen.is_empty() { "null".to_owned() } else { seen.join("|") };
+            }
+        }
+        if !self.rows.cut_values.is_empty() {
+            let cut = format!("`cut_values` show their first {} bytes: take parts with substr()", self.value_bytes_max);
+            self.rows.note = Some(match self.rows.note.take() {
+                Some(note) => format!("{note}; {cut}"),
+                None => cut,
+            });
+        }
+        self.rows
+    }
+}
+
+/// A value as JSON, and what the reader must know of it.
+struct Written {
+    value: Value,
+    seen: Option<&'static str>,
+    encoding: Option<&'static str>,
+    cut_from: Option<usize>,
+}
+
+impl Written {
+    fn of(cell: Cell<'_>, bytes_max: usize) -> Self {
+        let plain = |value, seen| Self { value, seen, encoding: None, cut_from: None };
+        match cell {
+            Cell::Null => plain(Value::Null, None),
+            Cell::Integer(integer) if (-EXACT_MAX..=EXACT_MAX).contains(&integer) => {
+                plain(Value::from(integer), Some("integer"))
+            }
+            Cell::Integer(integer) => {
+                Self { encoding: Some("integer_as_text"), ..plain(Value::String(integer.to_string()), Some("integer")) }
+            }
+            Cell::Real(real) => match Number::from_f64(real) {
+                Some(number) => plain(Value::Number(number), Some("real")),
+                None => Self {
+                    encoding: Some("real_as_text"),
+                    ..plain(
+                        Value::String(
+                            if real.is_nan() {
+                                "NaN"
+                            } else if real > 0.0 {
+                                "Infinity"
+                            } else {
+                                "-Infinity"
+                            }
+                            .to_owned(),
+                        ),
+                        Some("real"),
+                    )
+                },
+            },
+            Cell::Text(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => {
+                    let end = text.floor_char_boundary(bytes_max);
+                    let value = Value::String(text[..end].to_owned());
+                    Self { cut_from: (end < text.len()).then_some(text.len()), ..plain(value, Some("text")) }
+                }
+                Err(_) => Self::bytes(bytes, bytes_max, "text", "text_base64"),
+            },
+            Cell::Blob(bytes) => Self::bytes(bytes, bytes_max, "blob", "base64"),
+        }
+    }
+
+    fn bytes(bytes: &[u8], bytes_max: usize, seen: &'static str, encoding: &'static str) -> Self {
+        // Four characters for three bytes.
+        let end = bytes.len().min(bytes_max / 4 * 3);
+        let text = base64::encode(&bytes[..end]);
+        Self {
+            value: Value::Object(Map::from_iter([(encoding.to_owned(), Value::String(text))])),
+            seen: Some(seen),
+            encoding: Some(encoding),
+            cut_from: (end < bytes.len()).then_some(bytes.len()),
+        }
+    }
+}
+
+/// Returns how long `value` is as JSON, or a little less.
+fn json_bytes(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.bytes().map(escaped_bytes).sum::<usize>() + 2,
+        Value::Object(object) => {
+            object.iter().map(|(name, value)| name.len() + 3 + json_bytes(value)).sum::<usize>() + 2
+        }
+        Value::Array(items) => items.iter().map(|item| json_bytes(item) + 1).sum::<usize>() + 2,
+        Value::Number(_) => 16,
+        Value::Null | Value::Bool(_) => 5,
+    }
+}
+
+fn escaped_bytes(byte: u8) -> usize {
+    match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
+        0..0x20 => 6,
+        _ => 1,
+    }
+}
+
+/// Any value at all: what a schema of a nested type would only say less well.
+fn rows_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "items": { "type": "array", "items": {} } })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn rows(rows_max: usize, all: &[&[Cell<'_>]]) -> Rows {
+        let width = all.first().map_or(0, |row| row.len());
+        let mut builder = RowsBuilder::new(std::iter::repeat_n(("c", None), width), rows_max);
+        for row in all {
+            if builder.push(row.iter().copied()) == More::Full {
+                break;
+            }
+        }
+        builder.finish()
+    }
+
+    #[test]
+    fn values_have_a_json_form() {
+        let cells = [
+            Cell::Null,
+            Cell::Integer(EXACT_MAX),
+            Cell::Integer(EXACT_MAX + 1),
+            Cell::Integer(i64::MIN),
+            Cell::Real(1.0),
+            Cell::Real(f64::INFINITY),
+            Cell::Text("é\0".as_bytes()),
+            Cell::Text(b"\xff"),
+            Cell::Blob(b"\0\xff"),
+        ];
+        let answer = rows(1, &[&cells]);
+        let expected = json!([
+            null, 9_007_199_254_740_991_i64, "9007199254740992", "-9223372036854775808", 1.0, "Infinity", "é\0",
+            {"text_base64": "/w=="}, {"base64": "AP8="}
+        ]);
+        assert_eq!(json!(answer.rows[0]), expected);
+        let encodings: Vec<Vec<&str>> =
+            answer.columns.iter().map(|column| column.encodings.iter().copied().collect()).collect();
+        assert_eq!(encodings[1], Vec::<&str>::new());
+        assert_eq!(encodings[2], ["integer_as_text"]);
+        assert_eq!(encodings[5], ["real_as_text"]);
+        assert_eq!(encodings[7], ["text_base64"]);
+        let types: Vec<&str> = answer.columns.iter().map(|column| column.r#type.as_str()).collect();
+        assert_eq!(types, ["null", "integer", "integer", "integer", "real", "real", "text", "text", "blob"]);
+    }
+
+    #[test]
+    fn rows_are_counted_and_cut() {
+        let row: &[Cell<'_>] = &[Cell::Integer(1)];
+        let answer = rows(2, &[row, row]);
+        assert_eq!((answer.row_count, answer.truncated, answer.note.is_some()), (2, false, false));
+        let answer = rows(2, &[row, row, row]);
+        assert_eq!((answer.row_count, answer.truncated, answer.note.is_some()), (2, true, true));
+        let answer = rows(0, &[row]);
+        assert_eq!((answer.row_count, answer.truncated), (0, true));
+    }
+
+    #[test]
+    fn long_values_are_cut_at_a_character() {
+        let long = "é".repeat(VALUE_BYTES_MAX);
+        let answer = rows(1, &[&[Cell::Text(format!("x{long}").as_bytes()), Cell::Blob(long.as_bytes())]]);
+        assert_eq!(answer.cut_values.len(), 2);
+        assert_eq!(answer.cut_values[0].bytes, 2 * VALUE_BYTES_MAX + 1);
+        assert!(!answer.truncated && answer.note.is_some());
+        assert_eq!(answer.rows[0][0].as_str().unwrap().len(), VALUE_BYTES_MAX - 1);
+    }
+
+    #[test]
+    fn bytes_are_bounded() {
+        let text = "\u{1}".repeat(VALUE_BYTES_MAX);
+        let row: &[Cell<'_>] = &[Cell::Text(text.as_bytes())];
+        let answer = rows(1000, &[row; 1000]);
+        assert!(answer.truncated);
+        assert!(serde_json::to_string(&answer).unwrap().len() < 2 * ROWS_BYTES_MAX);
+        // One row is always there, however wide.
+        let wide = vec![Cell::Text(text.as_bytes()); COLUMNS_MAX];
+        let answer = rows(10, &[&wide, &wide]);
+        assert_eq!((answer.row_count, answer.truncated), (1, true));
+        assert!(serde_json::to_string(&answer).unwrap().len() < 500_000);
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_are_not_underestimated(text: String) {
+            let value = Value::String(text);
+            prop_assert!(json_bytes(&value) >= value.to_string().len());
+        }
+    }
+}

@@ -1,0 +1,498 @@
+//! The first lock: what a statement is, decided from its text alone.
+//!
+//! The text is cut into tokens by SQLite's own rules ([`lexer`]), parsed, and its whole tree walked ([`tree`]). Only
+//! what is known to be a read of one statement passes; a [`ReadStatement`] is the proof, and the connection takes
+//! nothing else.
+
+#[cfg(test)]
+pub(crate) mod corpus;
+mod dialect;
+mod expansion;
+pub mod functions;
+mod lexer;
+mod tree;
+
+use std::collections::BTreeSet;
+
+use sqlparser::ast::Statement;
+use sqlparser::dialect::SQLiteDialect;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::{Token, Tokenizer};
+use tollgate_shared::refusal::Refusal;
+
+use dialect::Sqlite;
+use lexer::{Malformed, STATEMENT_BYTES_MAX, Tokens};
+
+/// Proof that a text is one statement that only reads; [`ReadStatement::check`] alone makes one.
+#[derive(Clone, Debug)]
+pub struct ReadStatement {
+    text: String,
+    kind: &'static str,
+    tables: BTreeSet<String>,
+    functions: BTreeSet<String>,
+}
+
+/// Words that begin statements which do something: their refusal says so even where the parser knows no more.
+const VERBS: &[&str] = &[
+    "ALTER",
+    "ANALYZE",
+    "ATTACH",
+    "BEGIN",
+    "CALL",
+    "COMMENT",
+    "COMMIT",
+    "COPY",
+    "CREATE",
+    "DELETE",
+    "DETACH",
+    "DO",
+    "DROP",
+    "END",
+    "EXECUTE",
+    "EXPLAIN",
+    "GRANT",
+    "INSERT",
+    "KILL",
+    "LOAD",
+    "LOCK",
+    "MERGE",
+    "PRAGMA",
+    "PREPARE",
+    "REINDEX",
+    "RELEASE",
+    "RENAME",
+    "REPLACE",
+    "REVOKE",
+    "ROLLBACK",
+    "SAVEPOINT",
+    "SET",
+    "START",
+    "TRUNCATE",
+    "UPDATE",
+    "USE",
+    "VACUUM",
+];
+
+/// How deep the parser descends: enough for the parentheses that [`lexer`] lets through.
+const RECURSION_MAX: usize = 100;
+
+/// How much of what the caller wrote a message repeats.
+const SHOWN_CHARACTERS: usize = 200;
+
+impl ReadStatement {
+    /// Judges `sql`, a statement of SQLite.
+    ///
+    /// # Errors
+    ///
+    /// `multiple_statements`, `not_parsed`, `not_read_only`, `function_not_allowed`, `table_not_allowed` or
+    /// `too_complex`.
+    pub fn check(sql: &str) -> Result<Self, Refusal> {
+        if sql.len() > STATEMENT_BYTES_MAX {
+            return Err(Refusal::invalid_arguments(
+                format!("`sql` is longer than {STATEMENT_BYTES_MAX} bytes"),
+                "pass large values as `params`",
+            ));
+        }
+        let tokens = lexer::tokens(sql).map_err(malformed)?;
+        let statement = parse(&tokens)?;
+        let Statement::Query(query) = &statement else {
+            return Err(not_read_only(&tokens.first_word));
+        };
+        let walk = tree::walk(query)?;
+        expansion::check(query)?;
+        Ok(Self { text: tokens.text, kind: walk.kind, tables: walk.tables, functions: walk.functions })
+    }
+
+    /// Returns a text as it is, to try the other locks without this one.
+    #[cfg(test)]
+    pub(crate) fn unchecked(text: &str) -> Self {
+        Self { text: text.to_owned(), kind: "select", tables: BTreeSet::new(), functions: BTreeSet::new() }
+    }
+
+    /// Returns the statement as the engine gets it: what was written, without comments.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Returns what it is: `select` or `values`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// Returns the tables that it names, common table expressions left out.
+    #[must_use]
+    pub fn tables(&self) -> &BTreeSet<String> {
+        &self.tables
+    }
+
+    /// Returns the functions that it calls, in lower case.
+    #[must_use]
+    pub fn functions(&self) -> &BTreeSet<String> {
+        &self.functions
+    }
+}
+
+fn parse(tokens: &Tokens) -> Result<Statement, Refusal> {
+    let dialect = Sqlite(SQLiteDialect {});
+    let unreadable = |reason: &str| match VERBS.contains(&tokens.first_word.as_str()) {
+        true => not_read_only(&tokens.first_word),
+        false => not_parsed(reason),
+    };
+    let parsed = Tokenizer::new(&dialect, &tokens.text).tokenize().map_err(|error| unreadable(&error.message))?;
+    if quoted(&parsed) != tokens.quoted {
+        // The parser sees other strings or names than the engine would.
+        return Err(unreadable("strings and quoted names are not told apart from the rest"));
+    }
+    let mut parser = Parser::new(&dialect).with_recursion_limit(RECURSION_MAX).with_tokens(parsed);
+    let statement = parser.parse_statement().map_err(|error| unreadable(&reason(error)))?;
+    let rest = &parser.peek_token_ref().token;
+    if *rest != Token::EOF {
+        return Err(unreadable(&format!("{rest} is not expected there")));
+    }
+    Ok(statement)
+}
+
+/// Returns what the parser takes for quoted, as [`Tokens::quoted`] has it.
+fn quoted(parsed: &[Token]) -> Vec<(char, String)> {
+    let content = |token: &Token| match token {
+        Token::Word(word) => Some((word.quote_style?, word.value.clone())),
+        Token::SingleQuotedString(text) => Some(('\'', text.clone())),
+        Token::HexStringLiteral(digits) => Some(('x', digits.clone())),
+        // Every other form of quoting, which SQLite does not have.
+        Token::DoubleQuotedString(_)
+        | Token::TripleSingleQuotedString(_)
+        | Token::TripleDoubleQuotedString(_)
+        | Token::DollarQuotedString(_)
+        | Token::SingleQuotedByteStringLiteral(_)
+        | Token::DoubleQuotedByteStringLiteral(_)
+        | Token::TripleSingleQuotedByteStringLiteral(_)
+        | Token::TripleDoubleQuotedByteStringLiteral(_)
+        | Token::SingleQuotedRawStringLiteral(_)
+        | Token::DoubleQuotedRawStringLiteral(_)
+        | Token::TripleSingleQuotedRawStringLiteral(_)
+        | Token::TripleDoubleQuotedRawStringLiteral(_)
+        | Token::NationalStringLiteral(_)
+        | Token::QuoteDelimitedStringLiteral(_)
+        | Token::NationalQuoteDelimitedStringLiteral(_)
+        | Token::EscapedStringLiteral(_)
+        | Token::UnicodeStringLiteral(_) => Some(('\0', String::new())),
+        _ => None,
+    };
+    parsed.iter().filter_map(content).collect()
+}
+
+fn reason(error: ParserError) -> String {
+    match error {
+        // Its place is that in the text without comments, which nobody has seen.
+        ParserError::ParserError(reason) | ParserError::TokenizerError(reason) => {
+            reason.split(" at Line:").next().unwrap_or_default().to_owned()
+        }
+        ParserError::RecursionLimitExceeded => "it is nested too deeply".to_owned(),
+    }
+}
+
+fn malformed(malformed: Malformed) -> Refusal {
+    match malformed {
+        Malformed::SecondStatement { .. } => Refusal::refused(
+            "multiple_statements",
+            "there is more than one statement",
+            "send one statement per call, without a semicolon inside",
+        ),
+        Malformed::Empty => not_parsed("there is no statement"),
+        Malformed::Token(reason) => not_parsed(&reason),
+        Malformed::Function(name) => function_not_allowed(&name),
+    }
+}
+
+fn function_not_allowed(name: &str) -> Refusal {
+    let name: String = name.chars().take(SHOWN_CHARACTERS).collect();
+    Refusal::refused(
+        "function_not_allowed",
+        format!("the function `{name}` is not on the list of those that only compute"),
+        "do without it; SQLite's own aggregate, text, date, JSON and window functions are allowed",
+    )
+}
+
+fn not_parsed(reason: &str) -> Refusal {
+    let reason: String = reason.chars().take(SHOWN_CHARACTERS).collect();
+    Refusal::refused(
+        "not_parsed",
+        format!("the statement cannot be read: {reason}"),
+        "write one plain SELECT of SQLite, with values passed as `params`",
+    )
+}
+
+fn not_read_only(first_word: &str) -> Refusal {
+    let what = match first_word {
+        "" => "this statement".to_owned(),
+        word => word.chars().take(SHOWN_CHARACTERS).collect(),
+    };
+    Refusal::refused(
+        "not_read_only",
+        format!("{what} is not a SELECT; this connection only reads"),
+        "use SELECT, VALUES or WITH … SELECT; a change is for a person to make",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use proptest::test_runner::TestCaseError;
+    use rusqlite::Connection;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::statement::corpus::{ATTACKS, HONEST};
+
+    fn code(sql: &str) -> &'static str {
+        ReadStatement::check(sql).map_or_else(|refusal| refusal.code, |_| "ok")
+    }
+
+    #[test]
+    fn attacks_are_refused() {
+        let wrong: Vec<_> =
+            ATTACKS.iter().filter(|(sql, expected)| code(sql) != *expected).map(|(sql, _)| (sql, code(sql))).collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn honest_statements_pass() {
+        for sql in HONEST {
+            let refusal = ReadStatement::check(sql).err();
+            assert!(refusal.is_none(), "{sql}: {refusal:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_statement_names_is_known() {
+        let sql = "WITH c AS (SELECT upper(title) AS t FROM Book) SELECT count(*), lower(t) FROM c, main.orders";
+        let statement = ReadStatement::check(sql).unwrap();
+        assert_eq!(statement.tables().iter().collect::<Vec<_>>(), ["Book", "orders"]);
+        assert_eq!(statement.functions().iter().collect::<Vec<_>>(), ["count", "lower", "upper"]);
+        assert_eq!(statement.kind(), "select");
+        assert_eq!(ReadStatement::check("VALUES (1)").unwrap().kind(), "values");
+    }
+
+    #[test]
+    fn parser_that_sees_other_strings_is_not_believed() {
+        let tokens = |quoted: &str| Tokens {
+            text: "SELECT N'a', 'b'".to_owned(),
+            quoted: [quoted, "b"].map(|text| ('\'', text.to_owned())).to_vec(),
+            first_word: "SELECT".to_owned(),
+        };
+        // SQLite has a name and a string where the parser has one string of its own kind.
+        assert_eq!(parse(&tokens("a")).unwrap_err().code, "not_parsed");
+        let agreed = lexer::tokens("SELECT N'a', 'b'").unwrap();
+        assert_eq!(agreed.text, "SELECT N 'a', 'b'");
+        assert!(parse(&agreed).is_ok());
+    }
+
+    #[test]
+    fn messages_stay_short() {
+        let long = "x".repeat(90_000);
+        for sql in [
+            long.clone(),
+            format!("SELECT {long}()"),
+            format!("SELECT * FROM pragma_{long}"),
+            format!("SELECT '{long}' '{long}'"),
+        ] {
+            let refusal = ReadStatement::check(&sql).err();
+            assert!(refusal.is_none_or(|refusal| refusal.message.len() < 500), "{}", &sql[..40]);
+        }
+    }
+
+    /// A file that a connection could write, with everything in it that a statement might change.
+    struct Writable {
+        dir: TempDir,
+        connection: Connection,
+    }
+
+    impl Writable {
+        fn new() -> Self {
+            let dir = TempDir::new().unwrap();
+            let connection = Connection::open(dir.path().join("shop.db")).unwrap();
+            connection
+                .execute_batch(
+                    "CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT); INSERT INTO t VALUES (1, 'x'), (2, 'y');
+                     CREATE VIEW v AS SELECT a FROM t; CREATE TABLE u (c); INSERT INTO u VALUES (x'00');",
+                )
+                .unwrap();
+            connection.progress_handler(100_000, Some(|| true)).unwrap();
+            Self { dir, connection }
+        }
+
+        /// Every file in the folder with its content, and the settings that a pragma could change.
+        fn state(&self) -> (Vec<(String, Vec<u8>)>, Vec<i64>) {
+            let content = |path: &Path| fs::read(path).unwrap();
+            let mut files: Vec<_> = fs::read_dir(self.dir.path())
+                .unwrap()
+                .map(|entry| entry.unwrap())
+                .map(|entry| (entry.file_name().into_string().unwrap(), content(&entry.path())))
+                .collect();
+            files.sort();
+            let settings = ["query_only", "foreign_keys", "user_version", "writable_schema", "recursive_triggers"]
+                .map(|name| self.connection.pragma_query_value(None, name, |row| row.get(0)).unwrap());
+            (files, settings.to_vec())
+        }
+
+        /// Runs every row of `sql`, whatever comes of it.
+        fn run(&self, sql: &str) {
+            if let Ok(mut statement) = self.connection.prepare(sql) {
+                let mut rows = statement.raw_query();
+                while let Ok(Some(_)) = rows.next() {}
+            }
+        }
+    }
+
+    /// The parser alone: what it lets through changes nothing on a connection that could.
+    fn changes_nothing(writable: &Writable, sql: &str) -> Result<(), TestCaseError> {
+        let Ok(statement) = ReadStatement::check(sql) else { return Ok(()) };
+        let before = writable.state();
+        writable.run(statement.text());
+        prop_assert_eq!(writable.state(), before, "{}", sql);
+        // It still can be written: the check above could fail.
+        prop_assert!(writable.connection.is_autocommit());
+        prop_assert!(!writable.connection.is_readonly("main").unwrap());
+        Ok(())
+    }
+
+    #[test]
+    fn what_passes_changes_nothing_on_a_writable_file() {
+        let writable = Writable::new();
+        let before = writable.state();
+        writable.run("DELETE FROM u");
+        assert_ne!(writable.state(), before, "a change would be seen");
+        for sql in HONEST.iter().copied().chain(ATTACKS.iter().map(|(sql, _)| *sql)) {
+            changes_nothing(&writable, sql).unwrap();
+        }
+    }
+
+    #[test]
+    fn judging_is_quick_and_needs_little_stack() {
+        let nested =
+            |open: &str, middle: &str, close: &str| format!("SELECT {}{middle}{}", open.repeat(19), close.repeat(19));
+        let statements = [
+            nested("(", "1", ")"),
+            nested("abs(", "1", ")"),
+            nested("1 IN (SELECT ", "1", ")"),
+            nested("* FROM (SELECT ", "1", ")"),
+            nested("position(", "1", ")"),
+            nested("* FROM in (SELECT -", "1", ")"),
+            nested("CASE WHEN 1 THEN ", "1", " END"),
+            format!("SELECT 1{}", "+1".repeat(490)),
+            format!("SELECT 1{}", " OR 1".repeat(490)),
+            format!("SELECT 1{}", " UNION SELECT 1".repeat(240)),
+            format!("SELECT {}", "a ".repeat(45_000)),
+            format!("SELECT {}1", "- ".repeat(45_000)),
+            format!("SELECT {}1", "NOT ".repeat(20_000)),
+            format!("SELECT a{}", ".a".repeat(45_000)),
+            "(".repeat(90_000),
+            "/**/".repeat(20_000),
+        ];
+        for sql in statements {
+            let (done, answer) = std::sync::mpsc::channel();
+            let shown = sql[..40].to_owned();
+            std::thread::Builder::new()
+                .stack_size(crate::connection::STACK_BYTES)
+                .spawn(move || done.send(ReadStatement::check(&sql).is_ok()))
+                .unwrap();
+            assert!(answer.recv_timeout(Duration::from_secs(10)).is_ok(), "{shown}");
+        }
+    }
+
+    /// Pieces that hide one thing in another.
+    const PIECES: &[&str] = &[
+        "SELECT ",
+        "1",
+        " a",
+        " FROM t",
+        " FROM v",
+        ", ",
+        "(",
+        ")",
+        "'",
+        "\"",
+        "`",
+        "[",
+        "]",
+        ";",
+        "--",
+        "\n",
+        "/*",
+        "*/",
+        "x'",
+        "00",
+        "DELETE FROM t",
+        "DROP TABLE u",
+        "PRAGMA user_version=7",
+        "INSERT INTO u VALUES(1)",
+        "UPDATE t SET b=1",
+        "CREATE TABLE w(a)",
+        "WITH c AS (",
+        " RETURNING a",
+        " INTO w",
+        " UNION ",
+        " WHERE ",
+        "EXISTS(",
+        "''",
+        "\"\"",
+        "\u{a0}",
+        "\0",
+        "$1",
+        "?",
+        ":a",
+        "\\",
+        "$$",
+        "#",
+        "N'",
+        "E'",
+        "e'\\'",
+        "0x",
+        "/*/",
+        "-",
+        "/",
+        "*",
+        "ATTACH 'y.db' AS y",
+        "VACUUM INTO 'z.db'",
+        "REPLACE INTO u VALUES(2)",
+        "BEGIN",
+        "COMMIT",
+        "VALUES (1)",
+        " LIMIT 1",
+        "EXPLAIN ",
+        "load_extension('x')",
+        "pragma_user_version",
+        "json_each('[1]')",
+        "\u{feff}",
+        "\u{b}",
+        "\r",
+        "{",
+        "}",
+        "@",
+        "!",
+        "~",
+        "||",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn no_arrangement_of_pieces_changes_anything(picks in prop::collection::vec(0..PIECES.len(), 1..14)) {
+            thread_local! {
+                static WRITABLE: Writable = Writable::new();
+            }
+            let sql: String = picks.iter().map(|pick| PIECES[*pick]).collect();
+            WRITABLE.with(|writable| {
+                changes_nothing(writable, &sql)?;
+                changes_nothing(writable, &format!("SELECT {sql}"))
+            })?;
+        }
+    }
+}

@@ -1,0 +1,633 @@
+//! Cutting a statement into tokens exactly where SQLite does.
+//!
+//! The parser and the engine must not disagree about where a string, a comment or a statement ends: that is how a
+//! write hides in something that looks like text. So the text is cut here first, by SQLite's own rules and refusing
+//! whatever is unusual; comments and odd white space are gone afterwards, and what is left is both what the parser
+//! judges and what the engine gets. [`Tokens::quoted`] lets the caller check that the parser cut it alike.
+//!
+//! The alternative, to send what the parser prints from its tree, was rejected: a slip of the printer would answer
+//! another question than the one asked, and nobody would notice.
+
+use super::functions;
+
+/// Longest statement: more than people write, and quick to judge.
+pub const STATEMENT_BYTES_MAX: usize = 100_000;
+
+/// How deep parentheses and operators may nest: less than SQLite's own limit of 1000, and the parser's tree, which is
+/// walked and dropped by recursion, stays well inside the stack of [`crate::connection::STACK_BYTES`].
+const DEPTH_MAX: usize = 500;
+
+/// How deep parentheses may nest: deeper than people write. The parser tries some words in several ways, in a time
+/// that grows by half or doubles with every level, and cannot be stopped meanwhile.
+const PARENTHESES_MAX: usize = 20;
+
+/// The tokens of one statement.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Tokens {
+    /// The statement without comments, with single spaces, and without a semicolon at its end.
+    pub text: String,
+    /// What is quoted, in order: the quote character and the content with doubled quotes resolved.
+    pub quoted: Vec<(char, String)>,
+    /// The first word, in upper case.
+    pub first_word: String,
+}
+
+/// Why a text is not one statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// Something follows the semicolon at the end of the first statement.
+    SecondStatement {
+        /// The first word of the first statement, in upper case.
+        first_word: String,
+    },
+    /// There is no statement.
+    Empty,
+    /// A text that SQLite would not cut into tokens, or that is not accepted here.
+    Token(String),
+    /// Something that looks like a call of a function that is not allowed.
+    Function(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Word,
+    Number,
+    Parameter,
+    Quoted,
+    Operator,
+    /// Parentheses, commas and full stops: they keep the distance that they were written with.
+    Punctuation,
+}
+
+/// Cuts `sql` into the tokens of one statement.
+///
+/// # Errors
+///
+/// [`Malformed`] with a sentence for the caller.
+pub fn tokens(sql: &str) -> Result<Tokens, Malformed> {
+    let mut lexer = Lexer { sql, at: 0 };
+    let mut tokens = Tokens { text: String::with_capacity(sql.len()), quoted: Vec::new(), first_word: String::new() };
+    let mut depth = Depth::default();
+    let mut previous: Option<Kind> = None;
+    let mut word = Before::default();
+    loop {
+        let apart = lexer.skip_space()?;
+        let start = lexer.at;
+        if lexer.peek(0) == Some(b';') {
+            lexer.at += 1;
+            lexer.skip_to_end(&tokens.first_word)?;
+            break;
+        }
+        let Some(kind) = lexer.token()? else { break };
+        let token = &sql[start..lexer.at];
+        if kind == Kind::Word && previous.is_none() {
+            tokens.first_word = token.to_ascii_uppercase();
+        }
+        if let Some(previous) = previous
+            && (apart || would_merge(previous, kind))
+        {
+            tokens.text.push(' ');
+        }
+        tokens.text.push_str(token);
+        if kind == Kind::Quoted {
+            tokens.quoted.push(unquote(token));
+        } else if token.starts_with("0x") || token.starts_with("0X") {
+            // A number to SQLite; the parser has the same token for it as for a blob.
+            tokens.quoted.push(('x', token[2..].to_owned()));
+        }
+        depth.count(kind, token, &word)?;
+        previous = Some(kind);
+        word = word.then(kind, token);
+    }
+    if previous.is_none() {
+        return Err(Malformed::Empty);
+    }
+    depth.finish()?;
+    Ok(tokens)
+}
+
+/// Whether another reader might take two tokens for one when nothing is between them.
+fn would_merge(left: Kind, right: Kind) -> bool {
+    left != Kind::Punctuation
+        && right != Kind::Punctuation
+        && (left == right || left == Kind::Quoted || right == Kind::Quoted)
+        || (left == Kind::Operator && right == Kind::Parameter)
+}
+
+fn unquote(token: &str) -> (char, String) {
+    let quote = token.chars().next().unwrap_or_default();
+    let inner = || token.get(1..token.len() - 1).unwrap_or_default();
+    match quote {
+        '[' => (quote, inner().to_owned()),
+        '\'' | '"' | '`' => (quote, inner().replace(&format!("{quote}{quote}"), &quote.to_string())),
+        // A blob: x'…'.
+        _ => ('x', token.get(2..token.len() - 1).unwrap_or_default().to_owned()),
+    }
+}
+
+struct Lexer<'a> {
+    sql: &'a str,
+    at: usize,
+}
+
+impl Lexer<'_> {
+    fn peek(&self, ahead: usize) -> Option<u8> {
+        self.sql.as_bytes().get(self.at + ahead).copied()
+    }
+
+    fn rest(&self) -> &str {
+        &self.sql[self.at..]
+    }
+
+    /// Skips white space and comments; returns whether there were any.
+    fn skip_space(&mut self) -> Result<bool, Malformed> {
+        let start = self.at;
+        loop {
+            match (self.peek(0), self.peek(1)) {
+                (Some(b' ' | b'\t' | b'\n' | b'\r' | b'\x0c'), _) => self.at += 1,
+                (Some(b'-'), Some(b'-')) => {
+                    self.at += self.rest().find('\n').unwrap_or(self.rest().len());
+                }
+                (Some(b'/'), Some(b'*')) => {
+                    // SQLite lets a comment run to the end of the text, and does not nest comments.
+                    let length = self.rest()[2..].find("*/").ok_or_else(|| token("a comment is not closed"))?;
+                    self.at += length + 4;
+                }
+                _ => return Ok(self.at > start),
+            }
+        }
+    }
+
+    /// Makes sure that nothing but space, comments and semicolons is left.
+    fn skip_to_end(&mut self, first_word: &str) -> Result<(), Malformed> {
+        loop {
+            self.skip_space()?;
+            match self.peek(0) {
+                Some(b';') => self.at += 1,
+                None => return Ok(()),
+                Some(_) => return Err(Malformed::SecondStatement { first_word: first_word.to_owned() }),
+            }
+        }
+    }
+
+    /// Takes the next token; `None` at the end.
+    fn token(&mut self) -> Result<Option<Kind>, Malformed> {
+        let Some(byte) = self.peek(0) else { return Ok(None) };
+        let kind = match byte {
+            b'(' | b')' | b',' => self.take(1, Kind::Punctuation),
+            b'.' if !self.peek(1).is_some_and(|next| next.is_ascii_digit()) => self.take(1, Kind::Punctuation),
+            b'.' | b'0'..=b'9' => self.number()?,
+            b'\'' | b'"' | b'`' => self.quoted(char::from(byte))?,
+            b'[' => {
+                let length = self.rest().find(']').ok_or_else(|| token("`[` is not closed"))?;
+                self.take(length + 1, Kind::Quoted)
+            }
+            b'x' | b'X' if self.peek(1) == Some(b'\'') => self.blob()?,
+            b'?' => {
+                let digits = self.digits(1);
+                self.take(1 + digits, Kind::Parameter)
+            }
+            b'$' => self.dollar()?,
+            b'+' | b'-' | b'*' | b'/' | b'%' | b'=' | b'<' | b'>' | b'!' | b'|' | b'&' | b'~' => self.operator()?,
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.. => self.word()?,
+            _ => return Err(unexpected(self.rest())),
+        };
+        Ok(Some(kind))
+    }
+
+    fn take(&mut self, length: usize, kind: Kind) -> Kind {
+        self.at += length;
+        kind
+    }
+
+    fn digits(&self, from: usize) -> usize {
+        self.sql.as_bytes()[self.at + from..].iter().take_while(|byte| byte.is_ascii_digit()).count()
+    }
+
+    fn quoted(&mut self, quote: char) -> Result<Kind, Malformed> {
+        let mut end = 1;
+        loop {
+            let next = self.rest()[end..].find(quote).ok_or_else(|| token(&format!("`{quote}` is not closed")))?;
+            end += next + 1;
+            if !self.rest()[end..].starts_with(quote) {
+                return Ok(self.take(end, Kind::Quoted));
+            }
+            end += 1;
+        }
+    }
+
+    fn blob(&mut self) -> Result<Kind, Malformed> {
+        let digits = self.sql.as_bytes()[self.at + 2..].iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        if digits % 2 != 0 || self.peek(2 + digits) != Some(b'\'') {
+            return Err(token("a blob x'…' is an even number of hexadecimal digits"));
+        }
+        Ok(self.take(digits + 3, Kind::Quoted))
+    }
+
+    /// SQLite has `$name::x(y)` too, which is one parameter to it and several tokens to others.
+    fn dollar(&mut self) -> Result<Kind, Malformed> {
+        let digits = self.digits(1);
+        let next = self.peek(1 + digits);
+        if digits == 0 || next.is_some_and(|byte| is_word(byte) || byte == b'(' || byte == b':') {
+            return Err(token("a parameter is `?`, `?1` or `$1`"));
+        }
+        Ok(self.take(1 + digits, Kind::Parameter))
+    }
+
+    fn number(&mut self) -> Result<Kind, Malformed> {
+        let bytes = &self.sql.as_bytes()[self.at..];
+        let count = |from: usize| bytes[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let mut length = 0;
+        if bytes.len() > 2 && bytes[0] == b'0' && matches!(bytes[1], b'x' | b'X') {
+            length = 2 + bytes[2..].iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        } else {
+            length += count(0);
+            if bytes.get(length) == Some(&b'.') {
+                length += 1;
+                length += count(length);
+            }
+            if matches!(bytes.get(length), Some(b'e' | b'E')) {
+                let sign = usize::from(matches!(bytes.get(length + 1), Some(b'+' | b'-')));
+                let exponent = bytes.get(length + 1 + sign..).map_or(0, |_| count(length + 1 + sign));
+                if exponent > 0 {
+                    length += 1 + sign + exponent;
+                }
+            }
+        }
+        // `1a` and `0x` are errors to SQLite, and two tokens to others. `1_000` is left out with them.
+        if bytes.get(length).is_some_and(|byte| is_word(*byte)) || matches!(bytes[length - 1], b'x' | b'X') {
+            return Err(unexpected(self.rest()));
+        }
+        Ok(self.take(length, Kind::Number))
+    }
+
+    fn operator(&mut self) -> Result<Kind, Malformed> {
+        const OPERATORS: [&str; 21] = [
+            "->>", "->", "<=", "<>", "<<", ">=", ">>", "==", "!=", "||", "+", "-", "*", "/", "%", "=", "<", ">", "|",
+            "&", "~",
+        ];
+        match OPERATORS.iter().find(|operator| self.rest().starts_with(**operator)) {
+            Some(operator) => Ok(self.take(operator.len(), Kind::Operator)),
+            None => Err(unexpected(self.rest())),
+        }
+    }
+
+    fn word(&mut self) -> Result<Kind, Malformed> {
+        // To SQLite every character beyond ASCII belongs to a word, a no-break space too; to people it does not.
+        let length = self
+            .rest()
+            .find(|character: char| !(character.is_alphanumeric() || character == '_'))
+            .unwrap_or(self.rest().len());
+        let next = self.rest()[length..].chars().next();
+        if length == 0 || next.is_some_and(|next| next == '$' || !next.is_ascii()) {
+            return Err(unexpected(&self.rest()[length..]));
+        }
+        Ok(self.take(length, Kind::Word))
+    }
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
+}
+
+fn token(reason: &str) -> Malformed {
+    Malformed::Token(reason.to_owned())
+}
+
+fn unexpected(rest: &str) -> Malformed {
+    let character = rest.chars().next().unwrap_or_default();
+    if character.is_ascii_graphic() {
+        Malformed::Token(format!("`{character}` is not expected there"))
+    } else {
+        Malformed::Token(format!("the character U+{:04X} is not expected there", u32::from(character)))
+    }
+}
+
+/// Bounds how deep the tree of the statement can be, without making it.
+///
+/// A chain such as `1 + 1 + …` is as deep as it is long. Within one pair of parentheses, what is between two commas
+/// is at most as deep as it has operators, plus the deepest of the parentheses in it.
+#[derive(Default)]
+struct Depth {
+    open: Vec<Level>,
+    here: Level,
+}
+
+#[derive(Default)]
+struct Level {
+    operators: usize,
+    below: usize,
+    deepest: usize,
+    /// The word before the parenthesis, when nobody knows it.
+    unknown: Option<String>,
+}
+
+impl Level {
+    fn end_segment(&mut self) {
+        self.deepest = self.deepest.max(self.operators + self.below);
+        self.operators = 0;
+        self.below = 0;
+    }
+}
+
+impl Depth {
+    fn count(&mut self, kind: Kind, token: &str, before: &Before<'_>) -> Result<(), Malformed> {
+        match (kind, token) {
+            (_, "(") => {
+                if let Some(unknown) = self.here.unknown.take() {
+                    return Err(Malformed::Function(unknown));
+                }
+                self.open.push(std::mem::take(&mut self.here));
+                self.here.unknown = (!before.is_known()).then(|| before.word.to_owned());
+                if self.open.len() > PARENTHESES_MAX {
+                    return Err(too_deep());
+                }
+            }
+            (_, ")") => {
+                let mut outer = self.open.pop().ok_or_else(|| unexpected(")"))?;
+                self.here.end_segment();
+                outer.below = outer.below.max(self.here.deepest + 1);
+                self.here = outer;
+            }
+            (_, ",") => self.here.end_segment(),
+            (Kind::Operator, _) => self.here.operators += 1,
+            (Kind::Word, word) if is_operator(word) => self.here.operators += 1,
+            _ => {}
+        }
+        if self.here.operators + self.here.below > DEPTH_MAX { Err(too_deep()) } else { Ok(()) }
+    }
+
+    fn finish(mut self) -> Result<(), Malformed> {
+        self.here.end_segment();
+        match (self.open.is_empty(), self.here.deepest > DEPTH_MAX) {
+            (false, _) => Err(token("`(` is not closed")),
+            (true, true) => Err(too_deep()),
+            (true, false) => Ok(()),
+        }
+    }
+}
+
+/// What stands before a parenthesis.
+#[derive(Clone, Copy, Default)]
+struct Before<'a> {
+    /// The word, or nothing when it is something else.
+    word: &'a str,
+    /// Whether a value or a name stands before that.
+    after_operand: bool,
+    /// Whether what was last read can be the end of a value or a name.
+    is_operand: bool,
+}
+
+impl<'a> Before<'a> {
+    /// Returns what stands before a parenthesis that follows `token`.
+    fn then(self, kind: Kind, token: &'a str) -> Self {
+        let (word, is_operand) = match kind {
+            Kind::Word => (token, !is_one_of(&WORDS, token) && !is_one_of(&INFIX, token)),
+            Kind::Number | Kind::Parameter | Kind::Quoted => ("", true),
+            Kind::Punctuation => ("", token == ")"),
+            Kind::Operator => ("", false),
+        };
+        // `x NOT IN (`: the operand is that before NOT.
+        let negated = self.word.eq_ignore_ascii_case("not") && self.after_operand;
+        Self { word, after_operand: self.is_operand || negated, is_operand }
+    }
+
+    /// Whether the parentheses may have others in them.
+    ///
+    /// After a word that is neither SQLite's nor an allowed function, there is a list of columns
+    /// (`WITH x (a, b) AS`), the length of a type or a function that will be refused. The parser knows functions that
+    /// SQLite does not, and reads some of them (`position`) in a time that doubles with every level; so it does with
+    /// words in places where they mean nothing (`FROM in (`).
+    fn is_known(&self) -> bool {
+        self.word.is_empty()
+            || is_one_of(&WORDS, self.word)
+            || (is_one_of(&INFIX, self.word) && self.after_operand)
+            || functions::is_allowed(self.word)
+            || functions::is_allowed_as_table(self.word)
+    }
+}
+
+/// SQLite's words that stand between two operands, before a parenthesis.
+const INFIX: [&str; 13] =
+    ["and", "between", "collate", "escape", "glob", "in", "is", "isnull", "like", "match", "notnull", "or", "regexp"];
+
+/// SQLite's other words that stand before a parenthesis, or never end an operand.
+const WORDS: [&str; 30] = [
+    "all",
+    "as",
+    "by",
+    "case",
+    "cast",
+    "distinct",
+    "else",
+    "except",
+    "exists",
+    "filter",
+    "from",
+    "having",
+    "intersect",
+    "join",
+    "limit",
+    "materialized",
+    "not",
+    "offset",
+    "on",
+    "over",
+    "range",
+    "rows",
+    "select",
+    "then",
+    "union",
+    "using",
+    "values",
+    "when",
+    "where",
+    "with",
+];
+
+fn is_one_of(words: &[&str], word: &str) -> bool {
+    words.iter().any(|known| known.eq_ignore_ascii_case(word))
+}
+
+fn too_deep() -> Malformed {
+    Malformed::Token(format!("more than {DEPTH_MAX} operators or {PARENTHESES_MAX} parentheses are nested"))
+}
+
+fn is_operator(word: &str) -> bool {
+    const WORDS: [&str; 20] = [
+        "and",
+        "between",
+        "case",
+        "collate",
+        "escape",
+        "except",
+        "glob",
+        "in",
+        "intersect",
+        "is",
+        "isnull",
+        "join",
+        "like",
+        "match",
+        "not",
+        "notnull",
+        "or",
+        "regexp",
+        "select",
+        "union",
+    ];
+    is_one_of(&WORDS, word)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(sql: &str) -> String {
+        tokens(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}")).text
+    }
+
+    #[test]
+    fn comments_and_odd_space_are_gone() {
+        assert_eq!(text(" SELECT\t\n1 -- one\n, /* ; DROP */2;"), "SELECT 1 , 2");
+        assert_eq!(text("SELECT/**/count(*)FROM t;;  ; -- end"), "SELECT count(*)FROM t");
+        assert_eq!(text("SELECT - -1, -/**/-1, a<-1"), "SELECT - -1, - -1, a< -1");
+        // SQLite ends a comment at the first `*/`, whatever was opened in it.
+        assert_eq!(text("SELECT 1 /* a /* b */ , 2"), "SELECT 1 , 2");
+    }
+
+    #[test]
+    fn strings_are_kept_as_they_are() {
+        assert_eq!(
+            text("SELECT 'a -- b', 'it''s; /*', \"x;\"\"\", [y--], `z`"),
+            "SELECT 'a -- b', 'it''s; /*', \"x;\"\"\", [y--], `z`"
+        );
+        let quoted = tokens("SELECT 'it''s', \"a\"\"b\", [c]]d], `e`, x'00fF'").map(|tokens| tokens.quoted);
+        assert!(quoted.is_err());
+        let quoted = tokens("SELECT 'it''s', \"a\"\"b\", [c], `e`, x'00fF'").unwrap().quoted;
+        let expected = [('\'', "it's"), ('"', "a\"b"), ('[', "c"), ('`', "e"), ('x', "00fF")];
+        assert_eq!(quoted, expected.map(|(quote, content)| (quote, content.to_owned())));
+    }
+
+    #[test]
+    fn prefixes_of_strings_come_apart() {
+        assert_eq!(text("SELECT N'a', E'b', a'c'"), "SELECT N 'a', E 'b', a 'c'");
+    }
+
+    #[test]
+    fn columns_and_types_may_be_in_parentheses_after_any_word() {
+        for sql in [
+            "WITH c (a, b) AS (SELECT 1, (2)) SELECT * FROM c",
+            "SELECT CAST(1 AS VARCHAR(10))",
+            "SELECT nothing(1)",
+            "SELECT 1 NOT IN (SELECT (1))",
+            "SELECT (1) IN ((1))",
+            "SELECT a IS NOT (1) AND NOT (1 = (2))",
+        ] {
+            assert!(tokens(sql).is_ok(), "{sql}");
+        }
+    }
+
+    #[test]
+    fn second_statements_are_found() {
+        for sql in
+            ["SELECT 1; SELECT 2", "SELECT 1;/**/x", "SELECT ';';';'", "DROP TABLE a; DROP TABLE b", "; SELECT 1"]
+        {
+            assert!(matches!(tokens(sql), Err(Malformed::SecondStatement { .. })), "{sql}");
+        }
+        assert_eq!(tokens(""), Err(Malformed::Empty));
+        for sql in [" \n", "-- x", "/* x */"] {
+            assert_eq!(tokens(sql), Err(Malformed::Empty), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_is_unusual_is_refused() {
+        for sql in [
+            "SELECT 'a",
+            "SELECT \"a",
+            "SELECT [a",
+            "SELECT `a",
+            "SELECT 1 /* a",
+            "SELECT /*",
+            "SELECT x'0'",
+            "SELECT x'0g'",
+            "SELECT 1\0; DROP TABLE t",
+            "SELECT\u{a0}1",
+            "\u{feff}SELECT 1",
+            "SELECT\u{b}1",
+            "SELECT \u{200b}1",
+            "SELECT 1a",
+            "SELECT 0x",
+            "SELECT 0X",
+            "SELECT 0x1FG",
+            "SELECT $a",
+            "SELECT $1(x)",
+            "SELECT $1::x",
+            "SELECT $",
+            "SELECT $$a$$",
+            "SELECT :a",
+            "SELECT @a",
+            "SELECT #1",
+            "SELECT a$b",
+            "SELECT a^b",
+            "SELECT {a}",
+            "SELECT \\",
+            "SELECT 1 ! 2",
+            "SELECT (1",
+            "SELECT 1)",
+            "SELECT 1e5x",
+            "SELECT 1_000",
+        ] {
+            assert!(matches!(tokens(sql), Err(Malformed::Token(_))), "{sql}: {:?}", tokens(sql));
+        }
+    }
+
+    #[test]
+    fn numbers_and_parameters_are_single_tokens() {
+        assert_eq!(
+            text("SELECT 0x1F, .5, 1., 1.5e-3, ?, ?2, $3, größe, 名前"),
+            "SELECT 0x1F, .5, 1., 1.5e-3, ?, ?2, $3, größe, 名前"
+        );
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let chain = |count: usize| format!("SELECT 1{}", "+1".repeat(count));
+        assert!(tokens(&chain(400)).is_ok());
+        assert!(tokens(&chain(600)).is_err());
+        let nested = |count: usize| format!("SELECT {}1{}", "(".repeat(count), ")".repeat(count));
+        assert!(tokens(&nested(20)).is_ok());
+        assert!(tokens(&nested(21)).is_err());
+        // Long chains inside each other add up.
+        let both = (0..20).fold("1".to_owned(), |inner, _| format!("({inner}{})", "+1".repeat(30)));
+        assert!(tokens(&format!("SELECT {both}")).is_err());
+        // What the parser would read in exponential time does not reach it.
+        let position = format!("SELECT {}1{}", "position(".repeat(15), ")".repeat(15));
+        assert_eq!(tokens(&position), Err(Malformed::Function("position".to_owned())));
+        let from_in = format!("SELECT {}1{}", "* FROM in (SELECT ".repeat(15), ")".repeat(15));
+        assert_eq!(tokens(&from_in), Err(Malformed::Function("in".to_owned())));
+        // Beside each other they do not.
+        let beside = vec!["1+1+1"; 1000].join(", ");
+        assert!(tokens(&format!("SELECT {beside}")).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(sql in "\\PC{0,60}") {
+            let _ = tokens(&sql);
+        }
+
+        /// Cutting again changes nothing: what the parser reads is what the engine reads.
+        #[test]
+        fn cutting_is_stable(sql in "[ 'a-e\"`;x0-9/*+<>|.,()\\[\\]?$=\\-\n]{0,40}") {
+            if let Ok(first) = tokens(&sql) {
+                let second = tokens(&first.text).unwrap();
+                prop_assert_eq!(&second.text, &first.text);
+                prop_assert_eq!(second.quoted, first.quoted);
+            }
+        }
+    }
+}
