@@ -134,7 +134,9 @@ pub fn serve<S: Server>(arguments: &CommonArguments, version: &'static str) -> E
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    // One thread: waking another for each step of a call costs more than the step. What takes long runs on threads of
+    // its own.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("{}: cannot start: {error}", S::PROGRAM);

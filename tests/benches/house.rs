@@ -129,8 +129,9 @@ fn main() {
             let request = servers[index].3;
             for _ in 0..CALLS {
                 let begun = Instant::now();
-                server.send(request);
+                let answered = server.send(request).contains("\"result\"");
                 times[index].push(begun.elapsed());
+                assert!(answered, "{}: {}", servers[index].0, server.line);
             }
         }
     }

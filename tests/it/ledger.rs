@@ -97,15 +97,18 @@ fn call(client: usize, number: usize) -> (&'static str, &'static str, Value) {
     }
 }
 
-/// Returns the process ids of this process's children that run `program`.
-fn children(program: &str) -> Vec<i32> {
+/// Returns the process ids of this process's children that run `program` for `folder`; other tests have some too.
+fn children(program: &str, folder: &Path) -> Vec<i32> {
     let own = std::process::id().to_string();
     let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     processes
         .filter(|pid: &i32| {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             let Some((head, tail)) = stat.rsplit_once(") ") else { return false };
-            head.ends_with(&format!("({program}")) && tail.split(' ').nth(1) == Some(own.as_str())
+            let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            head.ends_with(&format!("({program}"))
+                && tail.split(' ').nth(1) == Some(own.as_str())
+                && String::from_utf8_lossy(&arguments).contains(folder.to_str().unwrap())
         })
         .collect()
 }
@@ -144,13 +147,13 @@ async fn answers_ledger_and_reports_are_one_sum_after_a_kill() {
 
     // Every server is killed once, each in the middle of what the clients make of it.
     let killer = tokio::spawn({
-        let done = Arc::clone(&done);
+        let (done, folder) = (Arc::clone(&done), folder.to_owned());
         async move {
             for (quarter, name) in ["mcp-git", "mcp-ralph", "mcp-database", "mcp-deploy"].iter().enumerate() {
                 while done.load(Ordering::Relaxed) < CLIENTS * CALLS * (quarter + 1) / 5 {
                     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
                 }
-                let victims = children(name);
+                let victims = children(name, &folder);
                 assert!(!victims.is_empty(), "{name} is not running");
                 victims.into_iter().for_each(kill);
             }

@@ -20,7 +20,12 @@ async fn answer_to(server: &McpProcess, bytes: &[u8]) -> Value {
     server.take_unclaimed();
     server.write(bytes).await.unwrap();
     server.write(b"\n").await.unwrap();
-    for _ in 0..1000 {
+    error_from(server, bytes).await
+}
+
+/// Waits for an error that answers no request of the driver's, such as one to `bytes`.
+async fn error_from(server: &McpProcess, bytes: &[u8]) -> Value {
+    for _ in 0..6000 {
         if let Some(answer) = server.take_unclaimed().into_iter().next() {
             return answer;
         }
@@ -76,10 +81,12 @@ async fn line_of_64_mb_is_refused_without_being_kept() {
     for name in SERVERS {
         let (_folder, mut server) = start(name);
         server.write(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"").await.unwrap();
-        for _ in 0..63 {
+        for _ in 0..64 {
             server.write(&megabyte).await.unwrap();
         }
-        let answer = answer_to(&server, &megabyte).await;
+        server.write(b"\n").await.unwrap();
+        // It may have come as soon as the line was too long.
+        let answer = error_from(&server, &megabyte).await;
         assert_eq!(answer["error"]["code"], -32600, "{name}");
         assert!(!server.tools().await.is_empty(), "{name}");
         let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid().unwrap())).unwrap();
@@ -183,6 +190,29 @@ async fn closed_stdin_ends_the_server_cleanly() {
         assert!(server.close().await.success(), "{name} in the middle of a line");
         assert_eq!(server.pollution(), Vec::<String>::new(), "{name}");
     }
+}
+
+/// A client may use an id again as soon as it has the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn id_is_free_as_soon_as_its_answer_is_read() {
+    let (_folder, mut server) = start("mcp-ralph");
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": MODERN,
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
+    });
+    let params = json!({"name": "list_checks", "arguments": {}, "_meta": meta});
+    let line = format!("{}\n", json!({"jsonrpc": "2.0", "id": "again", "method": "tools/call", "params": params}));
+    for round in 0..500 {
+        server.write(line.as_bytes()).await.unwrap();
+        let mut answer = server.take_unclaimed();
+        while answer.is_empty() {
+            tokio::task::yield_now().await;
+            answer = server.take_unclaimed();
+        }
+        assert!(answer[0].get("result").is_some(), "round {round}: {}", answer[0]);
+    }
+    assert!(server.close().await.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -38,6 +38,8 @@ const INVALID_REQUEST: i32 = -32600;
 /// The server's end of stdin and stdout.
 pub struct StdioTransport {
     input: Box<dyn AsyncRead + Send + Unpin>,
+    /// What one read fills; kept, since making it anew for each costs more than a small request.
+    buffer: Box<[u8]>,
     lines: Lines,
     output: Arc<Output>,
     drain: Arc<Drain>,
@@ -55,6 +57,7 @@ impl StdioTransport {
     pub fn new(drain: Arc<Drain>) -> io::Result<Self> {
         Ok(Self {
             input: open_input()?,
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
             lines: Lines::default(),
             output: Arc::new(Output { sink: open_output()?, unwritten: Mutex::default() }),
             drain,
@@ -69,11 +72,10 @@ impl StdioTransport {
                 return line;
             }
             self.output.below(UNWRITTEN_BYTES_MAX).await;
-            let mut buffer = [0; READ_BYTES];
             // Reading is the only await, and what it read is kept at once: nothing is lost when `receive` is dropped.
-            match self.input.read(&mut buffer).await {
+            match self.input.read(&mut self.buffer).await {
                 Ok(0) => return Line::End,
-                Ok(count) => self.lines.push(&buffer[..count]),
+                Ok(count) => self.lines.push(&self.buffer[..count]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     tracing::warn!(%error, "cannot read stdin");
@@ -168,7 +170,12 @@ impl Transport<RoleServer> for StdioTransport {
             JsonRpcMessage::Error(error) => error.id.clone(),
             JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => None,
         };
-        let pushed = serde_json::to_vec(&message).map_err(io::Error::from).and_then(|bytes| self.output.push(bytes));
+        let written = serde_json::to_vec(&message).map_err(io::Error::from);
+        // Before a byte leaves: a client may use the id again as soon as it has the answer.
+        if let Some(id) = answered {
+            self.drain.answered(&id);
+        }
+        let pushed = written.and_then(|bytes| self.output.push(bytes));
         let output = Arc::clone(&self.output);
         let drain = Arc::clone(&self.drain);
         async move {
@@ -177,9 +184,6 @@ impl Transport<RoleServer> for StdioTransport {
                 Ok(Flushed::No) => output.flush().await,
                 Err(error) => Err(error),
             };
-            if let Some(id) = answered {
-                drain.answered(&id);
-            }
             if result.is_err() {
                 // Nobody reads any more.
                 drain.begin();
