@@ -2,7 +2,11 @@
 
 mod attacks;
 mod confinement;
+mod merges;
 mod programs;
 mod races;
+mod reads;
+mod remotes;
 mod uses;
+mod worktrees;
 mod world;

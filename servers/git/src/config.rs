@@ -11,6 +11,8 @@ pub struct GitConfig {
     pub repositories: Vec<String>,
     /// Names and globs of the branches that no tool writes; `*` does not cross a `/`. Compared without regard to case.
     pub protected_branches: Vec<String>,
+    /// Folders outside `repositories` with repositories that may be fetched from and pushed to.
+    pub remotes: Vec<String>,
     /// Whose name stands on commits; without it, the `user.name` and `user.email` of git's own configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub author: Option<AuthorConfig>,
@@ -32,6 +34,7 @@ impl Default for GitConfig {
         Self {
             repositories: vec![".".to_owned()],
             protected_branches: protected.map(str::to_owned).to_vec(),
+            remotes: Vec::new(),
             author: None,
         }
     }

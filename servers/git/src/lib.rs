@@ -26,7 +26,8 @@ use tollgate_shared::serve::{Server, Startup};
 
 use config::{AuthorConfig, GitConfig};
 use git_error::failed;
-use protect::ProtectedBranches;
+use protect::{NoRefs, ProtectedBranches, WritableBranch};
+use repository::head::Head;
 use roots::Roots;
 
 /// The git server: where repositories may be, which branches are protected, whose name stands on commits.
@@ -34,6 +35,8 @@ use roots::Roots;
 pub struct Git {
     /// The folders that repositories may be in.
     pub roots: Roots,
+    /// The folders that remotes may be in: those, and what the operator adds.
+    pub remote_roots: Roots,
     /// The branches that no tool writes.
     pub protected: ProtectedBranches,
     author: Option<AuthorConfig>,
@@ -59,6 +62,27 @@ impl Git {
             _ => failed("tell whose name stands on commits")(error),
         })
     }
+
+    /// Permits the branch that `head` leads to.
+    ///
+    /// # Errors
+    ///
+    /// `protected_branch`, `detached_head`.
+    pub fn permit_head(&self, repository: &Repository, head: &Head) -> Result<WritableBranch, Refusal> {
+        let Head::Branch { branch, tip, .. } = head else {
+            return Err(Refusal::refused(
+                "detached_head",
+                "HEAD is detached: a commit would be on no branch",
+                "create a branch with git_create_branch and switch to it with git_checkout",
+            ));
+        };
+        if tip.is_none()
+            && let Some(no_refs) = NoRefs::check(repository).map_err(failed("list the refs"))?
+        {
+            return Ok(self.protected.permit_first(branch.clone(), &no_refs));
+        }
+        Ok(self.protected.permit(branch.clone())?)
+    }
 }
 
 impl Server for Git {
@@ -73,10 +97,11 @@ impl Server for Git {
 
     fn new(config: GitConfig, startup: &Startup) -> anyhow::Result<Self> {
         anyhow::ensure!(!config.repositories.is_empty(), "`git.repositories` is empty: there is nothing to serve");
-        for root in &config.repositories {
+        let remotes = [&*config.repositories, &*config.remotes].concat();
+        for root in &remotes {
             anyhow::ensure!(
                 !root.is_empty() && !root.contains('\0'),
-                "`git.repositories` has an empty or impossible path"
+                "`git.repositories` or `git.remotes` has an empty or impossible path"
             );
         }
         let protected =
@@ -93,6 +118,7 @@ impl Server for Git {
         }
         Ok(Self {
             roots: Roots::new(startup.workspace.clone(), &config.repositories),
+            remote_roots: Roots::new(startup.workspace.clone(), &remotes),
             protected,
             author: config.author,
         })

@@ -1,15 +1,22 @@
 //! One repository, opened for one call.
 
+pub mod advance;
+pub mod blame;
 pub mod config_paths;
 pub mod confine;
+pub mod difference;
 pub mod files;
 pub mod head;
 pub mod line_endings;
 pub mod lock;
+pub mod logged;
+pub mod merge;
 pub mod paths;
 pub mod refs;
+pub mod remote;
 pub mod revision;
 pub mod switch;
+pub mod worktrees;
 
 use std::fs;
 use std::path::{Path, PathBuf};

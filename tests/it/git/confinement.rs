@@ -20,6 +20,21 @@ async fn refused_everywhere(world: &World, path: &str, code: &str) {
         ("git_commit", json!({"message": "x"})),
         ("git_create_branch", json!({"branch_name": "x"})),
         ("git_checkout", json!({"branch_name": "feature"})),
+        ("git_diff_unstaged", json!({})),
+        ("git_diff_staged", json!({})),
+        ("git_show", json!({"revision": "HEAD"})),
+        ("git_branch", json!({})),
+        ("git_blame", json!({"path": "secret.txt"})),
+        ("git_reset", json!({})),
+        ("git_delete_branch", json!({"branch_name": "x", "force": true})),
+        ("git_merge", json!({"source": "main"})),
+        ("git_merge_preview", json!({"source": "main"})),
+        ("git_worktree_add", json!({"path": "tree", "branch_name": "x"})),
+        ("git_worktree_list", json!({})),
+        ("git_worktree_remove", json!({"name": "x"})),
+        ("git_fetch", json!({})),
+        ("git_pull", json!({})),
+        ("git_push", json!({})),
     ] {
         arguments["repo_path"] = json!(path);
         let error = server.refused(tool, arguments).await;
@@ -163,6 +178,15 @@ async fn configuration_that_reads_files_outside_is_refused() {
     fs::write(&of_worktree, format!("[include]\npath = {}\n", secret.display())).unwrap();
     refused_everywhere(&world, ".", "path_outside_root").await;
     fs::remove_file(of_worktree).unwrap();
+
+    // What is not there is not read, but where a link waits for its target somebody may make one.
+    let missing = world.path("missing.config");
+    let addition = format!("[include]\npath = {}\npath = missing.config\n", missing.display());
+    fs::write(&config, format!("{original}{addition}")).unwrap();
+    world.start().ok("git_status", json!({})).await;
+    symlink(&missing, world.work().join(".git/missing.config")).unwrap();
+    refused_everywhere(&world, ".", "path_outside_root").await;
+    fs::remove_file(world.work().join(".git/missing.config")).unwrap();
 
     // Inside, it is followed.
     fs::write(&config, format!("{original}[include]\npath = ../shared.config\n")).unwrap();
@@ -366,7 +390,10 @@ fn exchange(world: &World, until: Instant) -> std::thread::JoinHandle<usize> {
         let mut count = 0;
         while Instant::now() < until {
             for (from, to) in [(&real, &aside), (&link, &real), (&real, &link), (&aside, &real)] {
-                fs::rename(from, to).unwrap();
+                // In the moment in which nothing is there, the server may make the folder itself.
+                while fs::rename(from, to).is_err() {
+                    let _ = fs::remove_dir_all(to);
+                }
                 if to == &real {
                     std::thread::sleep(Duration::from_micros(count % 2000));
                 }

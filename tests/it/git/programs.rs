@@ -91,6 +91,23 @@ async fn no_program_is_run() {
     server.ok("git_checkout", json!({"branch_name": "topic"})).await;
     server.ok("git_checkout", json!({"branch_name": "feature"})).await;
     assert_eq!(world.read("README.md"), "changed\n");
+    world.file("README.md", "changed twice\n");
+    server.ok("git_diff_unstaged", json!({})).await;
+    server.ok("git_add", json!({"files": ["."]})).await;
+    server.ok("git_diff_staged", json!({})).await;
+    server.ok("git_reset", json!({})).await;
+    server.ok("git_show", json!({"revision": "HEAD"})).await;
+    server.ok("git_blame", json!({"path": "README.md"})).await;
+    world.file("README.md", "changed\n");
+    server.ok("git_checkout", json!({"branch_name": "topic"})).await;
+    server.ok("git_merge_preview", json!({"source": "feature"})).await;
+    server.ok("git_merge", json!({"source": "feature", "mode": "no_ff"})).await;
+    server.ok("git_worktree_add", json!({"path": "tree", "branch_name": "in-tree"})).await;
+    server.ok("git_worktree_remove", json!({"name": "tree"})).await;
+    server.ok("git_delete_branch", json!({"branch_name": "in-tree"})).await;
+    for tool in ["git_fetch", "git_pull", "git_push"] {
+        assert_eq!(server.refused(tool, json!({})).await["code"], "unsupported_remote", "{tool}");
+    }
     assert_eq!(count(&runs), 0);
 
     // The repository really is a trap: git itself falls into it.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use git2::{Oid, Repository, RepositoryInitOptions, Signature};
 use tempfile::TempDir;
@@ -69,6 +70,21 @@ impl World {
         let mut all = vec![("HOME", home.as_str()), ("XDG_CONFIG_HOME", home.as_str())];
         all.extend(variables);
         McpProcess::start("mcp-git", &self.work(), &[], &all)
+    }
+
+    /// Runs git in `work` and returns what it printed.
+    pub fn git(&self, arguments: &[&str]) -> String {
+        let identity = ["-c", "user.name=Other", "-c", "user.email=other@example.com"];
+        let output = Command::new("git").args(identity).args(arguments).current_dir(self.work()).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Checks that the repository is whole.
+    pub fn fsck(&self) {
+        let output = Command::new("git").args(["fsck", "--strict"]).current_dir(self.work()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && !text.contains("error"), "{text}");
     }
 
     /// Every ref and what it is at, HEAD too.

@@ -109,6 +109,29 @@ impl GitDirectories {
         Ok(Self { own, common })
     }
 
+    /// Checks the git directory at `path`, which has no working tree that matters, and all that it refers to.
+    ///
+    /// # Errors
+    ///
+    /// `path_outside_root`, `not_a_repository`.
+    pub fn find_remote(path: &Path, roots: &Roots) -> Result<Self, Refusal> {
+        let own = inside(path, roots)?;
+        refuse_links(&own, roots)?;
+        // A linked worktree is no place to fetch from.
+        if fs::symlink_metadata(own.join("commondir")).is_ok() || !own.join("HEAD").is_file() {
+            return Err(not_a_repository(&path.display().to_string(), "it is no git directory"));
+        }
+        check_objects(&own.join("objects"), roots)?;
+        check_configuration(&own, &own, roots)?;
+        Ok(Self { common: own.clone(), own })
+    }
+
+    /// Returns what all worktrees share.
+    #[must_use]
+    pub fn common(&self) -> &Path {
+        &self.common
+    }
+
     /// Checks that `git` is what was looked at: nobody exchanged anything meanwhile, and `core.worktree` does not make
     /// another folder's files the repository's own.
     ///
@@ -220,7 +243,15 @@ fn check_configuration(own: &Path, common: &Path, roots: &Roots) -> Result<(), R
         let folder = file.parent().unwrap_or(common).to_owned();
         for mention in config_paths::mentioned(&text) {
             let path = folder.join(OsStr::from_bytes(&mention.path));
-            // A home folder is never inside; `inside` also refuses what does not exist and cannot be proven harmless.
+            // What is not there is not read: a configuration that another machine completes is an ordinary one. Where a
+            // link leads nowhere yet, somebody may be about to make its target.
+            let is_missing = |path: &Path| {
+                fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+            };
+            if !mention.path.starts_with(b"~") && is_missing(&path) && !has_link(&path) {
+                continue;
+            }
+            // A home folder is never inside.
             let resolved =
                 if mention.path.starts_with(b"~") { Err(outside(&path, roots)) } else { inside(&path, roots) }?;
             if mention.is_configuration && !files.contains(&resolved) {
@@ -232,6 +263,11 @@ fn check_configuration(own: &Path, common: &Path, roots: &Roots) -> Result<(), R
         }
     }
     Ok(())
+}
+
+/// Returns whether a part of `path` that is there is a symbolic link.
+fn has_link(path: &Path) -> bool {
+    path.ancestors().any(is_link)
 }
 
 /// Returns the content of a small file; `None` when there is none.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use git2::{DiffOptions, Index, IndexEntry, Oid, Repository, Tree};
+use git2::{Diff, DiffOptions, Index, IndexEntry, Oid, Repository, Tree};
 use tollgate_shared::refusal::Refusal;
 
 use super::line_endings;
@@ -65,7 +65,21 @@ enum Found {
 pub fn changes(git: &Repository, from: Option<&Tree<'_>>, to: &Tree<'_>) -> Result<Vec<Change>, Refusal> {
     let mut options = DiffOptions::new();
     options.include_typechange(true);
-    let diff = git.diff_tree_to_tree(from, Some(to), Some(&mut options)).map_err(failed("compare the branches"))?;
+    read(&git.diff_tree_to_tree(from, Some(to), Some(&mut options)).map_err(failed("compare the branches"))?)
+}
+
+/// Returns what is staged over `from`, both sides of a conflict included.
+///
+/// # Errors
+///
+/// As [`changes`].
+pub fn staged(git: &Repository, from: Option<&Tree<'_>>, index: &Index) -> Result<Vec<Change>, Refusal> {
+    let mut options = DiffOptions::new();
+    options.include_typechange(true);
+    read(&git.diff_tree_to_index(from, Some(index), Some(&mut options)).map_err(failed("compare with HEAD"))?)
+}
+
+fn read(diff: &Diff<'_>) -> Result<Vec<Change>, Refusal> {
     let mut changes = Vec::new();
     for delta in diff.deltas() {
         let version = |file: git2::DiffFile<'_>| {
@@ -190,6 +204,34 @@ pub fn apply(
     index.write().map_err(failed("write the index"))
 }
 
+/// Makes the files of `changes`, and the index, what they were before, whatever is there now.
+///
+/// # Errors
+///
+/// When one cannot be written.
+pub fn restore(git: &Repository, worktree: &Path, index: &mut Index, changes: &[Change]) -> Result<(), Refusal> {
+    for change in changes {
+        index.remove_path(os_path(&change.path)).map_err(failed("change the index"))?;
+        let entry = match change.old {
+            Some(old) if old.mode == MODE_COMMIT => Some(worktree_file::blank_entry(&change.path, old.id, old.mode)),
+            Some(old) => Some(write(git, worktree, change, old)?),
+            None => {
+                match worktree_file::kind(worktree, &change.path) {
+                    Ok(Kind::File) => {
+                        worktree_file::remove(worktree, &change.path).map_err(|error| unwritable(change, &error))?;
+                    }
+                    Ok(Kind::Folder) | Err(_) => {}
+                }
+                None
+            }
+        };
+        if let Some(entry) = entry {
+            index.add(&entry).map_err(failed("change the index"))?;
+        }
+    }
+    index.write().map_err(failed("write the index"))
+}
+
 /// Removes what a killed process may have left beside the files that it was writing.
 pub fn remove_unfinished(worktree: &Path, changes: &[Change]) {
     for change in changes {
@@ -198,6 +240,12 @@ pub fn remove_unfinished(worktree: &Path, changes: &[Change]) {
 }
 
 impl Change {
+    /// Returns the path of the file.
+    #[must_use]
+    pub fn path(&self) -> &[u8] {
+        &self.path
+    }
+
     /// Returns the change that takes this one back.
     #[must_use]
     pub fn reversed(self) -> Self {

@@ -78,7 +78,7 @@ impl ChangeLock {
         }
     }
 
-    /// Announces that git's locks of `names` (`HEAD`, `index`, full names of branches) are about to be taken.
+    /// Announces that git's locks of `names` (`HEAD`, `index`, `packed-refs`, full names of branches) are about to be taken.
     ///
     /// A killed process leaves them behind; whoever changes the repository next knows from this whose they were.
     ///
@@ -89,7 +89,13 @@ impl ChangeLock {
         let own = fs::canonicalize(repository.path()).map_err(|error| unusable(&error))?;
         let locks: Vec<String> = names
             .iter()
-            .map(|name| if name.starts_with("refs/") { self.folder.join(name) } else { own.join(name) })
+            .map(|name| {
+                if name.starts_with("refs/") || *name == "packed-refs" {
+                    self.folder.join(name)
+                } else {
+                    own.join(name)
+                }
+            })
             // A worktree's own folder is below the shared one, unless somebody arranged it by hand.
             .filter_map(|path| Some(format!("{}.lock", path.strip_prefix(&self.folder).ok()?.to_str()?)))
             .collect();
@@ -157,8 +163,10 @@ fn is_at(file: &File, path: &Path) -> bool {
 fn is_lock_name(name: &str) -> bool {
     let last = name.rsplit('/').next().unwrap_or_default();
     let plain = !name.contains('\0') && name.split('/').all(|part| !matches!(part, "" | "." | ".."));
-    let branch = name.starts_with("refs/heads/") && last.len() > ".lock".len() && last.ends_with(".lock");
-    plain && (branch || matches!(last, "HEAD.lock" | "index.lock"))
+    let branch = (name.starts_with("refs/heads/") || name.starts_with("refs/remotes/"))
+        && last.len() > ".lock".len()
+        && last.ends_with(".lock");
+    plain && (branch || matches!(last, "HEAD.lock" | "index.lock") || name == "packed-refs.lock")
 }
 
 fn remove_left_lock(folder: &Path, name: &[u8], announced_at: SystemTime) {

@@ -67,6 +67,29 @@ pub fn create_branch(
     locked.transaction.commit().map_err(failed("create the branch"))
 }
 
+/// Deletes a branch that is at `expected`, and its log.
+///
+/// # Errors
+///
+/// `branch_moved`, `reference_locked`.
+pub fn delete_branch(
+    repository: &Repository,
+    branch: &WritableBranch,
+    expected: Oid,
+    lock: &ChangeLock,
+) -> Result<(), Refusal> {
+    let full = branch.branch().full();
+    let mut locked = begin(repository, &[full], &["packed-refs"], lock)?;
+    if branch_tip(repository, full)? != Some(expected) {
+        return Err(branch_moved(branch.branch().name()));
+    }
+    locked.transaction.remove(full).map_err(failed("delete the branch"))?;
+    locked.transaction.commit().map_err(failed("delete the branch"))?;
+    // As git does: the log's file would be in the way of a branch below this name.
+    let _ = repository.reflog_delete(full);
+    Ok(())
+}
+
 /// Refs under git's own locks; to be kept whole, so that the announcement outlives them.
 pub struct Locked<'repository, 'lock> {
     /// What changes them; dropped, it releases the locks.

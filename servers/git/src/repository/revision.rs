@@ -79,7 +79,12 @@ impl Revision {
         self.object(repository)?.peel_to_commit().map_err(|_| unknown_revision(&self.0))
     }
 
-    fn object<'repository>(&self, repository: &'repository Repository) -> Result<Object<'repository>, Refusal> {
+    /// Finds the object, which may be a file or a folder when the text is an id.
+    ///
+    /// # Errors
+    ///
+    /// `unknown_revision`.
+    pub fn object<'repository>(&self, repository: &'repository Repository) -> Result<Object<'repository>, Refusal> {
         // A branch comes before a tag of the same name: nobody who pushes a tag `main` is to change what `main` means.
         // Nor is a branch `HEAD`, or one that reads as an id, to change what those mean.
         let fixed = matches!(self.0.as_str(), "HEAD" | "@")

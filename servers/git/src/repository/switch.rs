@@ -1,13 +1,13 @@
-//! A switch of branches that was interrupted is undone.
+//! A switch of branches or a merge that was interrupted is undone.
 //!
-//! The files of the new branch are written one by one, then the index; HEAD moves last. What is killed in between
+//! The files of the new commit are written one by one, then the index; HEAD or its branch moves last. What is killed in between
 //! leaves files of both branches. A note in the git directory says that this may be so, until HEAD has moved; whoever
 //! changes the repository next puts the files back to where they were.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
 
-use git2::{Oid, Repository, Tree};
+use git2::{Oid, Repository, RepositoryState, Tree};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use serde::{Deserialize, Serialize};
 use tollgate_shared::refusal::Refusal;
@@ -30,8 +30,8 @@ pub struct Switch {
     from: Option<String>,
     /// The commit whose files are being written.
     to: String,
-    /// Where HEAD leads when it is done.
-    target: String,
+    /// Where HEAD leads when it is done; none when it is the branch that moves, or a merge that begins.
+    target: Option<String>,
 }
 
 /// Returns whether a switch is under way, or was interrupted.
@@ -41,13 +41,20 @@ pub fn is_interrupted(git: &Repository) -> bool {
 }
 
 impl Switch {
-    /// Notes that the files of `from` are about to become those of `to`, and HEAD to lead to `target`.
+    /// Notes that the files of `from` are about to become those of `to`, and then HEAD to lead to `target`, or its
+    /// branch to be at `to`, or a merge to wait for its conflicts to be resolved.
     ///
     /// # Errors
     ///
     /// When the note cannot be written.
-    pub fn begin(git: &Repository, from: Option<Oid>, to: Oid, target: &str, _: &ChangeLock) -> Result<Self, Refusal> {
-        let note = Self { from: from.map(|id| id.to_string()), to: to.to_string(), target: target.to_owned() };
+    pub fn begin(
+        git: &Repository,
+        from: Option<Oid>,
+        to: Oid,
+        target: Option<&str>,
+        _: &ChangeLock,
+    ) -> Result<Self, Refusal> {
+        let note = Self { from: from.map(|id| id.to_string()), to: to.to_string(), target: target.map(str::to_owned) };
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         openat(CWD, git.path().join(FILE), flags, Mode::from_raw_mode(0o644))
@@ -110,13 +117,41 @@ pub fn undo_interrupted(git: &Repository, lock: &ChangeLock) -> Result<(), Refus
         return fs::remove_file(git.path().join(FILE)).map_err(|error| cannot_note(&error));
     };
     let head = Head::resolve(git)?;
-    let arrived = matches!(&head, Head::Branch { chain, .. } if chain.first() == Some(&switch.target));
+    let arrived = match (&head, &switch.target) {
+        (Head::Branch { chain, .. }, Some(target)) => chain.first() == Some(target),
+        (Head::Detached(_), Some(_)) => false,
+        // What begins a merge is written after its files.
+        (_, None) => git.state() == RepositoryState::Merge,
+    };
     // Where HEAD has moved since, whoever moved it has taken the files for what they are.
     let unmoved = head.commit().map(|id| id.to_string()) == switch.from;
     // A note of commits that are not there was not written here.
     let known = |id: &str| id.parse().is_ok_and(|id| git.find_commit(id).is_ok());
     let known = known(&switch.to) && switch.from.as_deref().is_none_or(known);
     if arrived || !unmoved || !known { switch.end(git) } else { switch.undo(git, &lock.announce(git, &["index"])?) }
+}
+
+/// Writes what makes git see a merge of `theirs` in progress: MERGE_HEAD comes last and whole.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub fn begin_merge(git: &Repository, theirs: Oid, message: &str) -> Result<(), Refusal> {
+    let folder = git.path();
+    let write = |name: &str, content: &str| {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        openat(CWD, folder.join(name), flags, Mode::from_raw_mode(0o644))
+            .map_err(std::io::Error::from)
+            .and_then(|file| File::from(file).write_all(content.as_bytes()))
+    };
+    write("MERGE_MODE", "")
+        .and_then(|()| write("MERGE_MSG", &format!("{message}\n")))
+        .and_then(|()| write("MERGE_HEAD.tollgate", &format!("{theirs}\n")))
+        .and_then(|()| fs::rename(folder.join("MERGE_HEAD.tollgate"), folder.join("MERGE_HEAD")))
+        .map_err(|error| {
+            Refusal::failed("git_failed", format!("cannot begin the merge: {error}"), "make the git directory writable")
+        })
 }
 
 fn cannot_note(error: &std::io::Error) -> Refusal {

@@ -37,7 +37,7 @@ const TRIES_MAX: u32 = 3;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Path of the repository; default: the configured one.
+    /// Repository path; optional.
     repo_path: Option<String>,
     /// Files or folders relative to the root of the repository; `.` is all of it. No patterns.
     files: Vec<String>,
@@ -296,7 +296,7 @@ fn unreadable(path: &str, error: &Unreadable) -> Refusal {
 }
 
 /// Returns what tells one state of the index file from another.
-fn fingerprint(index: &Index) -> Option<(u64, i64, i64, u64)> {
+pub(super) fn fingerprint(index: &Index) -> Option<(u64, i64, i64, u64)> {
     let metadata = fs::symlink_metadata(index.path()?).ok()?;
     Some((metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.len()))
 }

@@ -29,7 +29,7 @@ const WORKTREES_MAX: usize = 1000;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Path of the repository; default: the configured one.
+    /// Repository path; optional.
     repo_path: Option<String>,
     /// An existing local branch.
     branch_name: String,
@@ -127,7 +127,7 @@ fn switch(server: &Git, request: &Request) -> Result<Switched, Refusal> {
         index.read(true).map_err(failed("read the index"))?;
         let changes = files::changes(git, from.as_ref(), &tree(commit)?)?;
         files::check(git, &repository.worktree, &index, &changes)?;
-        let switch = Switch::begin(git, head.commit(), commit, &full, &lock)?;
+        let switch = Switch::begin(git, head.commit(), commit, Some(&full), &lock)?;
         if let Err(refusal) = files::apply(git, &repository.worktree, &mut index, &changes, Strangers::Stop) {
             // Where this fails too, the note stays and the next change tries again.
             let _ = switch.undo(git, &locked.announced);
@@ -161,7 +161,7 @@ fn switch(server: &Git, request: &Request) -> Result<Switched, Refusal> {
 }
 
 /// Returns the name of another worktree whose HEAD is at `full_name`.
-fn checked_out_elsewhere(git: &Repository, full_name: &str) -> Option<String> {
+pub(super) fn checked_out_elsewhere(git: &Repository, full_name: &str) -> Option<String> {
     let common = git.commondir();
     let linked = fs::read_dir(common.join("worktrees")).into_iter().flatten().flatten().take(WORKTREES_MAX);
     let all = linked.map(|entry| entry.path()).chain([common.to_owned()]);
@@ -169,6 +169,12 @@ fn checked_out_elsewhere(git: &Repository, full_name: &str) -> Option<String> {
     all.filter(|folder| fs::canonicalize(folder).ok() != fs::canonicalize(git.path()).ok())
         .find(|folder| is_file_with(&folder.join("HEAD"), &expected))
         .map(|folder| folder.file_name().map_or_else(String::new, |name| shown(name.as_encoded_bytes())))
+}
+
+/// Returns the name of a worktree, this one too, whose HEAD is at `full_name`.
+pub(super) fn checked_out_anywhere(git: &Repository, full_name: &str) -> Option<String> {
+    let here = is_file_with(&git.path().join("HEAD"), &format!("ref: {full_name}"));
+    if here { Some("here".to_owned()) } else { checked_out_elsewhere(git, full_name) }
 }
 
 fn is_file_with(path: &Path, expected: &str) -> bool {

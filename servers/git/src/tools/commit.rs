@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use git2::{Commit, Index, Oid, Repository, RepositoryState};
+use git2::{Commit, Index, Oid, RepositoryState};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -13,7 +13,6 @@ use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
 use crate::Git;
 use crate::commit_message::CommitMessage;
 use crate::git_error::failed;
-use crate::protect::{NoRefs, WritableBranch};
 use crate::repository::head::Head;
 use crate::repository::lock::ChangeLock;
 use crate::repository::paths::shown;
@@ -26,7 +25,7 @@ const CONFLICTS_SHOWN_MAX: usize = 50;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Path of the repository; default: the configured one.
+    /// Repository path; optional.
     repo_path: Option<String>,
     /// A subject line; then, after an empty line, why.
     message: String,
@@ -81,7 +80,7 @@ fn commit(server: &Git, request: &Request, call: &Call) -> Result<Committed, Ref
     let mut repository = OpenRepository::open(&server.roots, request.repo_path.as_deref())?;
     let lock = ChangeLock::acquire(&repository.git)?;
     let head = Head::resolve(&repository.git)?;
-    let branch = writable(server, &repository.git, &head)?;
+    let branch = server.permit_head(&repository.git, &head)?;
     let merged = merged_heads(&mut repository)?;
     let signature = server.signature(&repository.git)?;
 
@@ -133,23 +132,6 @@ fn commit(server: &Git, request: &Request, call: &Call) -> Result<Committed, Ref
         summary: message.summary().to_owned(),
         files_changed,
     })
-}
-
-/// Permits the branch that `head` leads to.
-fn writable(server: &Git, repository: &Repository, head: &Head) -> Result<WritableBranch, Refusal> {
-    let Head::Branch { branch, tip, .. } = head else {
-        return Err(Refusal::refused(
-            "detached_head",
-            "HEAD is detached: a commit would be on no branch",
-            "create a branch with git_create_branch and switch to it with git_checkout",
-        ));
-    };
-    if tip.is_none()
-        && let Some(no_refs) = NoRefs::check(repository).map_err(failed("list the refs"))?
-    {
-        return Ok(server.protected.permit_first(branch.clone(), &no_refs));
-    }
-    Ok(server.protected.permit(branch.clone())?)
 }
 
 /// Returns the commits that a merge in progress brings in; none outside a merge.

@@ -21,7 +21,7 @@ use crate::repository::revision::Revision;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Path of the repository; default: the configured one.
+    /// Repository path; optional.
     repo_path: Option<String>,
     /// The new branch, such as `feature/search`.
     branch_name: String,

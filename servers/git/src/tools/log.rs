@@ -3,9 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use git2::{Commit, ErrorCode, Oid, Repository, Sort, Time};
-use jiff::tz::{Offset, TimeZone};
-use jiff::{Timestamp, Zoned};
+use git2::{Commit, ErrorCode, Oid, Repository, Sort};
+use jiff::Zoned;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tollgate_shared::refusal::Refusal;
@@ -19,7 +18,7 @@ use crate::moment::{self, Boundary};
 use crate::patience::Patience;
 use crate::repository::OpenRepository;
 use crate::repository::head::Head;
-use crate::repository::paths::cut;
+use crate::repository::logged::Logged;
 use crate::repository::revision::Revision;
 use crate::worktree_path::WorktreePath;
 
@@ -28,9 +27,6 @@ const COUNT_DEFAULT: usize = 10;
 
 /// How many commits an answer has at most.
 const COUNT_MAX: usize = 1000;
-
-/// Longest body that is shown: a page.
-const BODY_BYTES_MAX: usize = 4000;
 
 /// How much text an answer has at most: what hosts pass on to a model without cutting it themselves.
 const ANSWER_BYTES_MAX: usize = 80_000;
@@ -42,7 +38,7 @@ const OLDER_MAX: usize = 1000;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Path of the repository; default: the configured one.
+    /// Repository path; optional.
     repo_path: Option<String>,
     /// How many commits, at most 1000; default 10.
     max_count: Option<usize>,
@@ -67,28 +63,6 @@ struct Log {
     /// Pass it to see older commits; left out at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<String>,
-}
-
-#[derive(Serialize, JsonSchema)]
-struct Logged {
-    /// The id of the commit.
-    oid: String,
-    /// The author's name.
-    author: String,
-    /// The author's address.
-    email: String,
-    /// When it was written, RFC 3339.
-    date: String,
-    /// The first paragraph of the message.
-    summary: String,
-    /// The rest of the message; left out when there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<String>,
-    /// Whether the body is cut.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    body_truncated: bool,
-    /// The ids of the parents.
-    parents: Vec<String>,
 }
 
 /// Where a walk through history is: where it began and how many commits it has seen.
@@ -224,31 +198,6 @@ fn changes(commit: &Commit<'_>, path: &Path) -> Result<bool, git2::Error> {
     Ok(true)
 }
 
-impl Logged {
-    fn new(commit: &Commit<'_>) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let author = commit.author();
-        let body = commit.body_bytes().map(text).map(|body| body.trim().to_owned()).filter(|body| !body.is_empty());
-        let body_truncated = body.as_ref().is_some_and(|body| body.len() > BODY_BYTES_MAX);
-        let summary = commit.summary_bytes().map(text).unwrap_or_default();
-        Self {
-            oid: commit.id().to_string(),
-            author: cut(&text(author.name_bytes()), BODY_BYTES_MAX).to_owned(),
-            email: cut(&text(author.email_bytes()), BODY_BYTES_MAX).to_owned(),
-            date: rfc3339(author.when()),
-            summary: cut(&summary, BODY_BYTES_MAX).to_owned(),
-            body: body.map(|body| cut(&body, BODY_BYTES_MAX).to_owned()),
-            body_truncated,
-            parents: commit.parent_ids().map(|id| id.to_string()).collect(),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        let body = self.body.as_ref().map_or(0, String::len);
-        150 + self.author.len() + self.email.len() + self.summary.len() + body + self.parents.len() * 44
-    }
-}
-
 impl Position {
     fn parse(cursor: &str) -> Result<Self, Refusal> {
         let position = cursor
@@ -271,22 +220,9 @@ impl std::fmt::Display for Position {
     }
 }
 
-/// Returns `time` with its offset; commits can claim any time at all, so one that is none is the epoch.
-fn rfc3339(time: Time) -> String {
-    let instant = Timestamp::from_second(time.seconds()).unwrap_or(Timestamp::UNIX_EPOCH);
-    let offset = Offset::from_seconds(time.offset_minutes().saturating_mul(60)).unwrap_or(Offset::UTC);
-    instant.to_zoned(TimeZone::fixed(offset)).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_keep_their_offset() {
-        assert_eq!(rfc3339(Time::new(1_700_000_000, 120)), "2023-11-15T00:13:20+02:00");
-        assert_eq!(rfc3339(Time::new(i64::MAX, i32::MAX)), "1970-01-01T00:00:00+00:00");
-    }
 
     #[test]
     fn cursors_are_read_back() {

@@ -32,7 +32,7 @@ const RENAMES_MAX: usize = 400;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Path of the repository; default: the configured one.
+    /// Repository path; optional.
     repo_path: Option<String>,
     /// Paths per list, at most 2000; default 200.
     limit: Option<usize>,

@@ -1,0 +1,63 @@
+//! `git_diff_unstaged`: the working tree against the index.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tollgate_shared::refusal::Refusal;
+use tollgate_shared::serve::tool::Defined;
+use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
+
+use crate::Git;
+use crate::git_error::failed;
+use crate::patience::Patience;
+use crate::repository::OpenRepository;
+use crate::repository::difference::{Difference, Wanted, against_staged};
+use crate::worktree_path::WorktreePath;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    /// Repository path; optional.
+    repo_path: Option<String>,
+    /// Context lines; default 3.
+    context_lines: Option<u32>,
+    /// Only this file or folder.
+    path: Option<String>,
+    /// Bytes of diff; default 50000.
+    max_bytes: Option<usize>,
+}
+
+pub(super) fn tool() -> Defined<Git> {
+    Tool::new(
+        "git_diff_unstaged",
+        "Diff of unstaged changes",
+        "Show what tracked files of the working tree change that is not staged yet.",
+        Effect::Reads,
+        Price::PerCall("git.read"),
+    )
+    .handler(run)
+}
+
+async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Difference>, Refusal> {
+    let patience = Patience::of(&call);
+    let difference = call.blocking(move || difference(&server, &request, &patience)).await?;
+    let text = difference.text();
+    Ok(Answer::with_text(difference, text))
+}
+
+fn difference(server: &Git, request: &Request, patience: &Patience) -> Result<Difference, Refusal> {
+    let repository = OpenRepository::open(&server.roots, request.repo_path.as_deref())?;
+    let path = request.path.as_deref().map(|path| WorktreePath::parse(path, &repository.worktree)).transpose()?;
+    let wanted = Wanted { context_lines: request.context_lines, path, bytes_max: request.max_bytes };
+    let mut options = wanted.options();
+    let git = &repository.git;
+    let mut index = git.index().map_err(failed("read the index"))?;
+    index.read(true).map_err(failed("read the index"))?;
+    // A submodule is another repository, which may be anywhere.
+    options.ignore_submodules(true);
+    let changed = git.diff_index_to_workdir(Some(&index), Some(&mut options)).map_err(failed("compare"))?;
+    let staged = against_staged(&repository, &index, &changed, patience)?;
+    let diff = git.diff_index_to_index(&staged.before, &staged.after, Some(&mut options)).map_err(failed("compare"))?;
+    Difference::read(&repository, diff, staged.left_out, &wanted, patience)
+}

@@ -1,0 +1,97 @@
+//! `git_worktree_remove`: a working tree that is no longer needed; its branch stays.
+
+use std::fs;
+use std::sync::Arc;
+
+use git2::StatusOptions;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tollgate_shared::refusal::Refusal;
+use tollgate_shared::serve::tool::Defined;
+use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
+
+use crate::Git;
+use crate::branch_name::quoted;
+use crate::git_error::failed;
+use crate::repository::OpenRepository;
+use crate::repository::lock::ChangeLock;
+use crate::repository::worktrees::{linked, remove};
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    /// Repository path; optional.
+    repo_path: Option<String>,
+    /// Its name as git_worktree_list has it.
+    name: String,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Removed {
+    /// The name of the working tree that is gone.
+    name: String,
+    /// Whether there was no folder any more.
+    was_missing: bool,
+}
+
+pub(super) fn tool() -> Defined<Git> {
+    Tool::new(
+        "git_worktree_remove",
+        "Remove worktree",
+        "Remove a linked working tree; its branch stays. Refuses one with changes or untracked files.",
+        Effect::Replaces,
+        Price::PerCall("git.branch_delete"),
+    )
+    .handler(run)
+}
+
+async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Removed>, Refusal> {
+    let removed = call.blocking(move || serve(&server, &request)).await?;
+    call.decide("worktree_removed", removed.name.clone(), json!({ "worktree": removed.name }));
+    Ok(Answer::new(removed))
+}
+
+fn serve(server: &Git, request: &Request) -> Result<Removed, Refusal> {
+    let repository = OpenRepository::open(&server.roots, request.repo_path.as_deref())?;
+    let _lock = ChangeLock::acquire(&repository.git)?;
+    let found = linked(repository.git.commondir()).into_iter().find(|linked| linked.name == request.name);
+    let found = found.ok_or_else(|| {
+        Refusal::refused(
+            "unknown_worktree",
+            format!("there is no linked worktree {}", quoted(&request.name)),
+            "git_worktree_list lists them",
+        )
+    })?;
+    if found.locked {
+        return Err(Refusal::refused(
+            "worktree_in_use",
+            format!("{} is locked", quoted(&found.name)),
+            "have whoever locked it unlock it",
+        ));
+    }
+    let is_gone = fs::symlink_metadata(&found.folder).is_err()
+        && found.folder.parent().is_some_and(|parent| server.roots.contain(parent));
+    if is_gone {
+        remove(&found, None)?;
+        return Ok(Removed { name: found.name, was_missing: true });
+    }
+    let path = found.folder.to_str().unwrap_or("/");
+    let opened = OpenRepository::open(&server.roots, Some(path))?;
+    // The folder says the same: it is no other repository that the name leads to.
+    if fs::canonicalize(opened.git.path()).ok() != fs::canonicalize(&found.admin).ok() {
+        return Err(server.roots.outside(path));
+    }
+    let mut options = StatusOptions::new();
+    options.include_untracked(true).include_ignored(false).exclude_submodules(true);
+    let changed = opened.git.statuses(Some(&mut options)).map_err(failed("compare the working tree"))?.len();
+    if changed > 0 || opened.operation().is_some() {
+        return Err(Refusal::refused(
+            "worktree_in_use",
+            format!("{} has {changed} changed or untracked files, or something in progress", quoted(&found.name)),
+            "commit them there first, or have a human remove it",
+        ));
+    }
+    remove(&found, Some(&opened))?;
+    Ok(Removed { name: found.name, was_missing: false })
+}
