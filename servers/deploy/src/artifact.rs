@@ -1,4 +1,6 @@
-//! What is to be deployed: a folder inside the roots.
+//! What is to be deployed: a folder or a `.tar.gz` inside the roots.
+
+pub mod archive;
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -9,6 +11,9 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
 use tollgate_shared::error_chain::Chain;
 use tollgate_shared::refusal::Refusal;
+
+use archive::{ArchiveError, Unpacked};
+use tollgate_shared::state_dir::StateDir;
 
 use crate::environment::normal;
 use crate::names::shown;
@@ -33,6 +38,8 @@ pub struct Artifact {
     pub folder: OwnedFd,
     /// Its files.
     pub tree: Tree,
+    /// Where an archive was unpacked; removed when this is dropped.
+    pub unpacked: Option<Unpacked>,
 }
 
 impl ArtifactRoots {
@@ -51,23 +58,63 @@ impl ArtifactRoots {
     ///
     /// `invalid_path`, `path_outside_root`, `artifact_not_found`, `artifact_not_plain`, `artifact_too_large`,
     /// `artifact_unreadable`.
-    pub fn read(&self, written: &str, forbidden: &[FolderId], stop: Stop<'_>) -> Result<Artifact, Refusal> {
+    pub fn read(
+        &self,
+        written: &str,
+        forbidden: &[FolderId],
+        state_dir: &StateDir,
+        stop: Stop<'_>,
+    ) -> Result<Artifact, Refusal> {
+        if written.is_empty() || written.len() > PATH_BYTES_MAX || written.contains('\0') {
+            return Err(Refusal::refused(
+                "invalid_path",
+                format!("`artifact` {} is not a path", shown(written)),
+                "give the path of a folder or a `.tar.gz`, relative to the workspace",
+            ));
+        }
+        if archive::is_archive(written) {
+            return self.unpack(written, forbidden, state_dir, stop);
+        }
         let folder = self.open(written, forbidden)?;
         let tree = tree::read(&folder, Modes::Artifact, forbidden, stop).map_err(|error| refused(&error))?;
         if tree.files == 0 {
             return Err(not_plain(format!("the artifact {} has no files", shown(written))));
         }
-        Ok(Artifact { folder, tree })
+        Ok(Artifact { folder, tree, unpacked: None })
+    }
+
+    fn unpack(
+        &self,
+        written: &str,
+        forbidden: &[FolderId],
+        state_dir: &StateDir,
+        stop: Stop<'_>,
+    ) -> Result<Artifact, Refusal> {
+        let (parent, name) = match written.rsplit_once('/') {
+            Some(("", name)) => ("/", name),
+            Some((parent, name)) => (parent, name),
+            None => (".", written),
+        };
+        let parent = self.open(parent, forbidden)?;
+        let file = archive::open(&parent, name).map_err(|error| match error {
+            Errno::NOENT => cannot_open(written, error),
+            // Not followed: it is a link, a folder or a device.
+            Errno::LOOP | Errno::ISDIR | Errno::NXIO | Errno::INVAL => {
+                not_plain(format!("{} is not a plain file", shown(written)))
+            }
+            _ => cannot_open(written, error),
+        })?;
+        let unpacked = Unpacked::new(state_dir, file, stop).map_err(|error| archive_refused(&error))?;
+        let tree = tree::read(unpacked.folder(), Modes::Artifact, forbidden, stop).map_err(|error| refused(&error))?;
+        if tree.files == 0 {
+            return Err(not_plain(format!("the artifact {} has no files", shown(written))));
+        }
+        let folder =
+            openat(unpacked.folder(), ".", FOLDER, Mode::empty()).map_err(|error| cannot_open(written, error))?;
+        Ok(Artifact { folder, tree, unpacked: Some(unpacked) })
     }
 
     fn open(&self, written: &str, forbidden: &[FolderId]) -> Result<OwnedFd, Refusal> {
-        if written.is_empty() || written.len() > PATH_BYTES_MAX || written.contains('\0') {
-            return Err(Refusal::refused(
-                "invalid_path",
-                format!("`artifact` {} is not a path", shown(written)),
-                "give the path of a folder, relative to the workspace",
-            ));
-        }
         let wanted = self.workspace.join(written);
         if wanted.components().any(|component| component == Component::ParentDir) {
             return Err(self.outside(written));
@@ -166,6 +213,27 @@ pub fn changed(reason: &dyn std::fmt::Display) -> Refusal {
     )
 }
 
+fn archive_refused(error: &ArchiveError) -> Refusal {
+    match error {
+        ArchiveError::Stopped => Refusal::cancelled(),
+        ArchiveError::TooLarge(what) => Refusal::refused(
+            "artifact_too_large",
+            format!("the archive has {what}"),
+            "release only what the service needs to run",
+        ),
+        ArchiveError::NotPlain { .. } | ArchiveError::Broken(_) => Refusal::refused(
+            "artifact_not_plain",
+            Chain(error).to_string(),
+            "pack plain files and folders with `tar -czf`, without links",
+        ),
+        ArchiveError::Io(_) => Refusal::failed(
+            "target_failed",
+            Chain(error).to_string(),
+            "have the operator look at the state folder: it must be writable and have free space",
+        ),
+    }
+}
+
 fn not_plain(message: String) -> Refusal {
     Refusal::refused(
         "artifact_not_plain",
@@ -213,7 +281,8 @@ mod tests {
 
     fn code(dir: &TempDir, roots: &ArtifactRoots, path: &str) -> &'static str {
         let state = folder_id_at(&dir.path().join("work/.tollgate")).unwrap();
-        roots.read(path, &[state], &|| false).map_or_else(|refusal| refusal.code, |_| "ok")
+        let state_dir = StateDir::choose(Some(&dir.path().join("work/.tollgate")), dir.path());
+        roots.read(path, &[state], &state_dir, &|| false).map_or_else(|refusal| refusal.code, |_| "ok")
     }
 
     #[test]

@@ -4,10 +4,13 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use globset::{Glob, GlobMatcher};
 use indexmap::IndexMap;
+use tollgate_shared::content_hash::ContentHash;
 use tollgate_shared::refusal::Refusal;
 
 use crate::config::{DeployConfig, EnvironmentConfig, HealthConfig};
+use crate::freeze::Window;
 use crate::health::Health;
 use crate::names::{ServiceName, shown};
 
@@ -19,6 +22,12 @@ pub const SERVICE_PLACEHOLDER: &str = "{service}";
 
 /// How many releases are kept unless the operator says otherwise.
 const KEEP_DEFAULT: u32 = 5;
+
+/// Most people who can be asked to approve one deployment.
+const APPROVALS_MAX: u32 = 20;
+
+/// How long a request for approval is good unless the operator says otherwise: a day.
+const APPROVAL_MINUTES_DEFAULT: u32 = 1440;
 
 /// Environments that need an approval unless the operator says otherwise: forgetting a line must not open them.
 const APPROVED_BY_DEFAULT: [&str; 2] = ["prod", "production"];
@@ -32,8 +41,22 @@ pub struct Environment {
     pub folder: ServiceFolder,
     /// The environments in which the same files must have been live and healthy.
     pub requires: Vec<String>,
+    /// For how long, in minutes.
+    pub bake_minutes: u32,
+    /// The forms of versions that are taken; empty means all.
+    pub versions: Vec<GlobMatcher>,
+    /// When nothing is deployed.
+    pub freeze: Vec<Window>,
     /// How many people must approve.
     pub approvals: u32,
+    /// The file of those who may.
+    pub approvers: Option<PathBuf>,
+    /// How long a request for approval is good.
+    pub approval_minutes: u32,
+    /// Who may not approve because the requester works in that person's session.
+    pub barred_operator: Option<String>,
+    /// SHA-256 of the rules as configured.
+    pub rules: ContentHash,
     /// How a release is found to be healthy.
     pub health: Option<Health>,
     /// How many releases are kept.
@@ -62,7 +85,7 @@ impl Environments {
     pub fn new(config: &DeployConfig, workspace: &Path, state_dir: &Path) -> anyhow::Result<Self> {
         let mut environments: IndexMap<String, Environment> = IndexMap::new();
         for (name, written) in &config.environments {
-            let environment = environment(name, written, workspace, state_dir)
+            let environment = environment(name, written, config.operator.as_deref(), workspace, state_dir)
                 .with_context(|| format!("`deploy.environments.{name}`"))?;
             for required in &environment.requires {
                 ensure!(
@@ -168,6 +191,13 @@ impl ServiceFolder {
         path
     }
 
+    /// Returns the whole path as configured, with its placeholder.
+    fn path_text(&self) -> String {
+        let mut path = self.before.clone();
+        path.extend(&self.after);
+        path.to_string_lossy().into_owned()
+    }
+
     /// Whether some service's folder here could be, contain or lie in some service's folder there.
     fn may_overlap(&self, other: &Self) -> bool {
         let names = |folder: &Self| -> Vec<String> {
@@ -202,6 +232,7 @@ pub fn normal(path: &Path) -> PathBuf {
 fn environment(
     name: &str,
     written: &EnvironmentConfig,
+    operator: Option<&str>,
     workspace: &Path,
     state_dir: &Path,
 ) -> anyhow::Result<Environment> {
@@ -223,12 +254,49 @@ fn environment(
     };
     let keep = written.keep.unwrap_or(KEEP_DEFAULT);
     ensure!((2..=1000).contains(&keep), "`keep` must be 2 to 1000: the current release and the one before it stay");
+    ensure!(
+        written.bake_minutes == 0 || !written.requires.is_empty(),
+        "`bake_minutes` has no meaning without `requires`"
+    );
+    ensure!(written.bake_minutes <= 525_600, "`bake_minutes` must be up to 525600");
     let by_default = u32::from(APPROVED_BY_DEFAULT.contains(&name));
+    let approvals = written.approvals.unwrap_or(by_default);
+    ensure!(approvals <= APPROVALS_MAX, "`approvals` must be up to {APPROVALS_MAX}");
+    let approvers = written.approvers.as_deref();
+    ensure!(
+        approvers.is_none_or(|path| !path.is_empty() && !path.contains('\0')),
+        "`approvers` is empty or impossible"
+    );
+    ensure!(approvers.is_none() || approvals > 0, "`approvers` has no meaning while `approvals` is 0");
+    let approval_minutes = written.approval_minutes.unwrap_or(APPROVAL_MINUTES_DEFAULT);
+    ensure!((1..=43_200).contains(&approval_minutes), "`approval_minutes` must be 1 to 43200");
+    ensure!(
+        !written.forbid_self_approval || operator.is_some(),
+        "`forbid_self_approval` needs `deploy.operator`, to know whose session it is"
+    );
+    let rules = ContentHash::builder("tollgate.rules.1")
+        .field(name.as_bytes())
+        .field(folder.path_text().as_bytes())
+        .field(&approvals.to_be_bytes())
+        .field(&serde_json::to_vec(written).context("cannot be written down")?)
+        .finish();
     Ok(Environment {
         name: name.to_owned(),
         folder,
         requires: written.requires.clone(),
-        approvals: written.approvals.unwrap_or(by_default),
+        bake_minutes: written.bake_minutes,
+        versions: written
+            .versions
+            .iter()
+            .map(|pattern| Ok(Glob::new(pattern)?.compile_matcher()))
+            .collect::<anyhow::Result<_>>()
+            .context("`versions`")?,
+        freeze: written.freeze.iter().map(Window::new).collect::<anyhow::Result<_>>().context("`freeze`")?,
+        approvals,
+        approvers: approvers.map(|path| workspace.join(path)),
+        approval_minutes,
+        barred_operator: operator.filter(|_| written.forbid_self_approval).map(str::to_owned),
+        rules,
         health: written.health.as_ref().map(health).transpose().context("`health`")?,
         keep: usize::try_from(keep).unwrap_or(usize::MAX),
     })
@@ -335,9 +403,25 @@ mod tests {
             "dev = { requires = ['dev'] }",
             "dev = { requires = ['prod'] }\nprod = {}",
             "dev = { keep = 1 }",
+            "dev = { approvers = 'people' }",
+            "prod = { approvers = '' }",
+            "prod = { approvals = 21 }",
+            "prod = { approval_minutes = 0 }",
+            "prod = { approval_minutes = 43201 }",
+            "prod = { forbid_self_approval = true }",
             "dev = { keep = 1001 }",
             "dev = { target = 'ftp' }",
-            "dev = { freeze = [] }",
+            "dev = { bake_minutes = 5 }",
+            "dev = { versions = ['[1'] }",
+            "dev = { freeze = [{}] }",
+            "dev = { freeze = [{ from = '2026-12-20' }] }",
+            "dev = { freeze = [{ from = '2026-12-20', to = '2026-12-19' }] }",
+            "dev = { freeze = [{ from = '2026-02-30', to = '2026-12-19' }] }",
+            "dev = { freeze = [{ from = '2026-12-20', to = '2026-12-21', cron = '* * * * *' }] }",
+            "dev = { freeze = [{ cron = '* * * *' }] }",
+            "dev = { freeze = [{ cron = '60 * * * *' }] }",
+            "dev = { freeze = [{ cron = '0 0 31 2 *', minutes = 0 }] }",
+            "dev = { freeze = [{ cron = '* * * * *', zone = 'Europe/Atlantis' }] }",
             "dev = { health = {} }",
             "dev = { health = { command = [] } }",
             "dev = { health = { command = [''] } }",
@@ -359,6 +443,10 @@ mod tests {
             "dev = { health = { command = ['{release}/x', '--for={service}', '{}', '{\"a\": 1}'] } }",
             "dev = { health = { http = 'http://127.0.0.1:8080/{service}/health', count = 3 } }",
             "dev = { target = 'release-directory' }",
+            "dev = {}\nprod = { requires = ['dev'], bake_minutes = 30, versions = ['[0-9]*.[0-9]*'] }",
+            "dev = { freeze = [{ cron = '0 16 * * 5', minutes = 3840, zone = 'Europe/Berlin' }] }",
+            "dev = { freeze = [{ from = '2026-12-20', to = '2027-01-06T08:00' }] }",
+            "prod = { approvals = 2, approvers = 'people', approval_minutes = 60 }",
         ] {
             parse(text).unwrap_or_else(|error| panic!("{text}: {error:#}"));
         }

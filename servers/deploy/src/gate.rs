@@ -1,8 +1,14 @@
 //! Whether a deployment or a rollback may go on: decisions over facts, without any effect.
 
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde::Serialize;
 use tollgate_shared::content_hash::ContentHash;
 use tollgate_shared::refusal::Refusal;
 
+use crate::approval::terms::Seal;
+use crate::approval::{Approved, Standing};
 use crate::deployment::DeploymentState;
 use crate::environment::Environment;
 use crate::names::{Version, shown};
@@ -13,7 +19,10 @@ const VERSIONS_SHOWN_MAX: usize = 10;
 
 /// Proof that the gates let a deployment through; only this module makes one.
 #[derive(Clone, Debug)]
-pub struct Permitted(NewDeployment);
+pub struct Permitted {
+    deployment: NewDeployment,
+    approved: Option<Approved>,
+}
 
 /// What the gates of a deployment look at.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +31,21 @@ pub struct Facts {
     pub taken_by: Option<String>,
     /// The required environments in which the content is not proven.
     pub unproven: Vec<String>,
+    /// The required environments in which it has not been live for long enough.
+    pub baking: Vec<Baking>,
+    /// When the gates are asked.
+    pub now: Timestamp,
+}
+
+/// A content that has to stay live for longer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Baking {
+    /// Where.
+    pub environment: String,
+    /// For how long it has been.
+    pub minutes: i64,
+    /// For how long it has to be.
+    pub needed: i64,
 }
 
 /// What the gates say of a deployment.
@@ -37,30 +61,82 @@ impl Permitted {
     /// Returns what is permitted.
     #[must_use]
     pub fn deployment(&self) -> &NewDeployment {
-        &self.0
+        &self.deployment
     }
+
+    /// Returns the agreement of people that it needed.
+    #[must_use]
+    pub fn approved(&self) -> Option<&Approved> {
+        self.approved.as_ref()
+    }
+}
+
+/// One gate of an environment, and whether it lets a deployment through.
+#[derive(Debug)]
+pub struct Checked {
+    /// Its name.
+    pub gate: &'static str,
+    /// The refusal where it does not.
+    pub result: Result<(), Refusal>,
+}
+
+/// Asks every gate but people about the deployment `wanted` to `environment`, in their order.
+#[must_use]
+pub fn check(environment: &Environment, wanted: &NewDeployment, facts: &Facts) -> Vec<Checked> {
+    vec![
+        Checked { gate: "version", result: version_is_free(environment, wanted, facts) },
+        Checked { gate: "versions", result: version_is_allowed(environment, wanted) },
+        Checked { gate: "requires", result: is_proven(wanted, facts) },
+        Checked { gate: "freeze", result: is_not_frozen(environment, facts) },
+    ]
 }
 
 /// Decides about the deployment `wanted` to `environment`.
 ///
 /// # Errors
 ///
-/// `version_taken`, `requires_not_met`.
+/// `version_taken`, `version_not_allowed`, `requires_not_met`, `bake_not_over`, `frozen`.
 pub fn judge(environment: &Environment, wanted: NewDeployment, facts: &Facts) -> Result<Verdict, Refusal> {
-    if let Some(digest) = &facts.taken_by {
-        let short = digest.parse().map_or_else(|_| String::new(), |digest: ContentHash| digest.short());
-        return Err(Refusal::refused(
-            "version_taken",
-            format!(
-                "version {} of {} was released to {} with other content ({short}, not {})",
-                wanted.version,
-                wanted.service,
-                environment.name,
-                wanted.digest.short()
-            ),
-            "give the new content a new version",
-        ));
+    for checked in check(environment, &wanted, facts) {
+        checked.result?;
     }
+    if environment.approvals > 0 {
+        return Ok(Verdict::NeedsApproval(wanted));
+    }
+    Ok(Verdict::Permitted(Permitted { deployment: wanted, approved: None }))
+}
+
+fn version_is_free(environment: &Environment, wanted: &NewDeployment, facts: &Facts) -> Result<(), Refusal> {
+    let Some(digest) = &facts.taken_by else { return Ok(()) };
+    let short = digest.parse().map_or_else(|_| String::new(), |digest: ContentHash| digest.short());
+    Err(Refusal::refused(
+        "version_taken",
+        format!(
+            "version {} of {} was released to {} with other content ({short}, not {})",
+            wanted.version,
+            wanted.service,
+            environment.name,
+            wanted.digest.short()
+        ),
+        "give the new content a new version",
+    ))
+}
+
+fn version_is_allowed(environment: &Environment, wanted: &NewDeployment) -> Result<(), Refusal> {
+    if environment.versions.is_empty()
+        || environment.versions.iter().any(|pattern| pattern.is_match(wanted.version.as_str()))
+    {
+        return Ok(());
+    }
+    let patterns: Vec<&str> = environment.versions.iter().map(|pattern| pattern.glob().glob()).collect();
+    Err(Refusal::refused(
+        "version_not_allowed",
+        format!("{} does not take version {}", environment.name, wanted.version),
+        format!("use a version of the form {}", patterns.join(" or ")),
+    ))
+}
+
+fn is_proven(wanted: &NewDeployment, facts: &Facts) -> Result<(), Refusal> {
     if !facts.unproven.is_empty() {
         return Err(Refusal::refused(
             "requires_not_met",
@@ -74,26 +150,64 @@ pub fn judge(environment: &Environment, wanted: NewDeployment, facts: &Facts) ->
         )
         .with_detail("unmet", &facts.unproven));
     }
-    if environment.approvals > 0 {
-        return Ok(Verdict::NeedsApproval(wanted));
-    }
-    Ok(Verdict::Permitted(Permitted(wanted)))
+    let Some(bake) = facts.baking.first() else { return Ok(()) };
+    Err(Refusal::refused(
+        "bake_not_over",
+        format!("this content has been live in {} for {} of {} minutes", bake.environment, bake.minutes, bake.needed),
+        format!("leave it live there and call again in {} minutes", bake.needed - bake.minutes),
+    )
+    .with_detail("baking", &facts.baking))
+}
+
+fn is_not_frozen(environment: &Environment, facts: &Facts) -> Result<(), Refusal> {
+    let Some(window) = environment.freeze.iter().find(|window| window.contains(facts.now)) else { return Ok(()) };
+    Err(Refusal::refused(
+        "frozen",
+        format!("{} takes no deployments now: {window}", environment.name),
+        "wait until the window is over; going back one step is still possible",
+    ))
+}
+
+/// Lets through what needed the agreement of people and has it.
+#[must_use]
+pub fn permit_approved(wanted: NewDeployment, approved: Approved) -> Permitted {
+    Permitted { deployment: wanted, approved: Some(approved) }
 }
 
 /// The refusal of a deployment that waits for people.
 #[must_use]
-pub fn approval_required(environment: &Environment, waiting: &Record) -> Refusal {
+pub fn approval_required(environment: &Environment, waiting: &Record, seal: &Seal, standing: &Standing) -> Refusal {
     let people =
         if environment.approvals == 1 { "a person".to_owned() } else { format!("{} people", environment.approvals) };
+    let approvers: Vec<&str> = standing.approvers.iter().map(|approver| approver.person.as_str()).collect();
+    let invalid: Vec<String> = standing.invalid.iter().map(ToString::to_string).collect();
+    let hint = if environment.approvers.is_some() {
+        format!("ask the operator to run `mcp-deploy approve {}` and call again then; no tool can approve", waiting.id)
+    } else {
+        "ask the operator, who has to name `approvers` for this environment first; no tool can approve".to_owned()
+    };
     Refusal::refused(
         "approval_required",
         format!("{} needs the approval of {people}; the request is recorded and nothing was done", environment.name),
-        "ask the operator; no tool can approve",
+        hint,
     )
     .with_detail("id", &waiting.id)
     .with_detail("state", waiting.state)
     .with_detail("release", &waiting.release)
     .with_detail("digest", waiting.digest)
+    .with_detail("expires_at", seal.expires_at.to_string())
+    .with_detail("approved_by", approvers)
+    .with_detail("invalid_signatures", invalid)
+}
+
+/// The refusal where `current` was not made here.
+#[must_use]
+pub fn not_ours(folder: &Path) -> Refusal {
+    Refusal::refused(
+        "target_not_ours",
+        format!("`current` in {} is not a link to a release, so it was not made here", folder.display()),
+        "have the operator move it away or point it at a release",
+    )
 }
 
 /// What a rollback goes to, and whether people must approve that.
@@ -162,7 +276,11 @@ pub fn choose_return(
 /// Lets a rollback through that needs no approval.
 #[must_use]
 pub fn permit_return(chosen: &Return, wanted: NewDeployment) -> Verdict {
-    if chosen.needs_approval { Verdict::NeedsApproval(wanted) } else { Verdict::Permitted(Permitted(wanted)) }
+    if chosen.needs_approval {
+        Verdict::NeedsApproval(wanted)
+    } else {
+        Verdict::Permitted(Permitted { deployment: wanted, approved: None })
+    }
 }
 
 fn nothing(reason: String) -> Refusal {
@@ -222,8 +340,12 @@ mod tests {
 
     #[test]
     fn gates_in_their_order() {
-        let taken = Facts { taken_by: Some(ContentHash::of(b"x").to_string()), unproven: vec!["dev".into()] };
-        let unproven = Facts { taken_by: None, unproven: vec!["dev".into()] };
+        let taken = Facts {
+            taken_by: Some(ContentHash::of(b"x").to_string()),
+            unproven: vec!["dev".into()],
+            ..Facts::default()
+        };
+        let unproven = Facts { unproven: vec!["dev".into()], ..Facts::default() };
         let code = |name: &str, facts: &Facts| match judge(&environment(name), wanted(), facts) {
             Ok(Verdict::Permitted(_)) => "permitted",
             Ok(Verdict::NeedsApproval(_)) => "needs approval",

@@ -101,6 +101,17 @@ impl Health {
         finding
     }
 
+    /// Returns the check in words, with everything that decides about it.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let probe = match &self.probe {
+            Probe::Command(command) => format!("by the command {command:?}"),
+            Probe::Http(address) => format!("at {address}"),
+        };
+        let (timeout, interval) = (self.timeout.as_millis(), self.interval.as_millis());
+        format!("{probe} ({} in a row, {timeout} ms each, {interval} ms apart)", self.count)
+    }
+
     fn check_once(&self, service: &ServiceName, folder: &Path) -> Finding {
         match &self.probe {
             Probe::Command(command) => {

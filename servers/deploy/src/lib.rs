@@ -5,14 +5,19 @@
 //! effect; [`deployment`] says which step may follow which; [`rollout::recover`] completes or undoes what a process that
 //! died left behind. There is no tool that approves.
 
+pub mod approval;
 pub mod artifact;
 pub mod blocking;
+pub mod cli;
 pub mod config;
 pub mod deployment;
+pub mod diff;
 pub mod environment;
+pub mod freeze;
 pub mod gate;
 pub mod health;
 pub mod names;
+pub mod plan;
 pub mod rollout;
 pub mod store;
 pub mod target;
@@ -26,6 +31,7 @@ use tollgate_shared::serve::tool::Toolbox;
 use tollgate_shared::serve::{Call, Server, Startup};
 use tollgate_shared::state_dir::StateDir;
 
+use approval::trust::{self, Place};
 use artifact::ArtifactRoots;
 use config::DeployConfig;
 use environment::{Environment, Environments};
@@ -43,9 +49,29 @@ pub struct Deploy {
     pub artifacts: ArtifactRoots,
     /// The history of deployments.
     pub store: Store,
+    /// The person whose session the agents work in.
+    pub operator: Option<String>,
+    /// Whether what people must approve is refused while the server's account could go around them.
+    pub strict: bool,
+    /// Where what decides lies.
+    pub place: Place,
 }
 
 impl Deploy {
+    /// Says in the log what lets this account go around the people who approve; on a thread, as an agent may be slow.
+    fn warn(&self) {
+        let place = self.place.clone();
+        let environments: Vec<Environment> =
+            self.environments.iter().filter(|environment| environment.approvers.is_some()).cloned().collect();
+        std::thread::spawn(move || {
+            for environment in environments {
+                for weakness in trust::weaknesses(&environment, &place) {
+                    tracing::warn!(environment = %environment.name, "approvals can be gone around: {weakness}");
+                }
+            }
+        });
+    }
+
     /// Completes or undoes what a process that died left of `service` in `environment`; does nothing while a process
     /// is at work on it.
     ///
@@ -94,7 +120,7 @@ impl Server for Deploy {
     const INSTRUCTIONS: &'static str = "Gated deployments. list_environments shows the environments in order and their \
         gates; deploy the same artifact to each in turn. A release that is not healthy is rolled back by itself. Where a \
         person must approve, deploy records the request and is refused with approval_required: tell the operator, do \
-        not try another way.";
+        not try another way, and call deploy again with the same arguments when it is approved.";
 
     type Config = DeployConfig;
 
@@ -107,11 +133,17 @@ impl Server for Deploy {
             );
         }
         let state_dir: StateDir = startup.state_dir.clone();
-        Ok(Self {
+        let place = Place { workspace: startup.workspace.clone(), state_dir: state_dir.path().to_owned() };
+        let server = Self {
             environments: Environments::new(&config, &startup.workspace, state_dir.path())?,
             artifacts: ArtifactRoots::new(&startup.workspace, &config.artifacts),
             store: Store::new(state_dir),
-        })
+            operator: config.operator,
+            strict: config.strict,
+            place,
+        };
+        server.warn();
+        Ok(server)
     }
 
     fn tools() -> Toolbox<Self> {

@@ -1,7 +1,7 @@
-//! `mcp-deploy`: gated deployments over MCP.
+//! `mcp-deploy`: gated deployments over MCP, and the desk of those who approve them.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    tollgate_shared::serve::run::<mcp_deploy::Deploy>(env!("CARGO_PKG_VERSION"))
+    mcp_deploy::cli::main()
 }

@@ -12,10 +12,10 @@ use tollgate_shared::refusal::Refusal;
 
 use crate::artifact::Artifact;
 use crate::deployment::{DeploymentEvent as Event, DeploymentState as State};
-use crate::gate::Permitted;
+use crate::gate::{self, Permitted};
 use crate::health::Finding;
 use crate::names::ReleaseName;
-use crate::store::{Filter, Kind, NewDeployment, Record, Store};
+use crate::store::{Filter, Kind, NewDeployment, Record, Store, StoreError};
 use crate::target::release_directory::{Current, Integrity, LockedDirectory, TargetError};
 use crate::turn::{Turn, refused};
 
@@ -70,10 +70,9 @@ pub async fn roll_out(
     let previous = match turn.blocking(|directory| directory.current().map_err(|error| refused(&error))).await? {
         Current::Nothing => None,
         Current::Release(release) => Some(release),
-        Current::Foreign => return Err(not_ours(turn)),
+        Current::Foreign => return Err(gate::not_ours(turn.directory.path())),
     };
-    let new = NewDeployment { previous, ..permitted.deployment().clone() };
-    let begun = store.begin(turn.fence, &new, "let through by every gate").await?;
+    let begun = begin(store, turn, caller, permitted, previous).await?;
 
     if let Err(refusal) = prepare(turn, caller, &begun, artifact).await {
         let event = if refusal.outcome == Outcome::Cancelled { Event::Cancel } else { Event::Fail };
@@ -107,6 +106,35 @@ pub async fn roll_out(
     caller.decide(action, &format!("{} is live in {}: {reason}", live.release, live.environment), detail(&live));
     let discarded = discard_old(store, turn, &live).await;
     Ok(RolledOut { record: live, finding, discarded })
+}
+
+/// Records the beginning; what people agreed to is used up in the same step.
+async fn begin(
+    store: &Store,
+    turn: &Turn,
+    caller: &Arc<dyn Caller>,
+    permitted: &Permitted,
+    previous: Option<ReleaseName>,
+) -> Result<Record, Refusal> {
+    let Some(approved) = permitted.approved() else {
+        let new = NewDeployment { previous, ..permitted.deployment().clone() };
+        return Ok(store.begin(turn.fence, &new, "let through by every gate").await?);
+    };
+    if previous != permitted.deployment().previous {
+        return Err(StoreError::ApprovalGone(approved.id().to_owned()).into());
+    }
+    let begun = store
+        .begin_approved(turn.fence, approved.id(), approved.terms(), previous.as_ref(), &approved.reason())
+        .await?;
+    let people: Vec<_> = approved
+        .approvers()
+        .iter()
+        .map(|approver| json!({ "person": approver.person, "key": approver.fingerprint }))
+        .collect();
+    let mut about = detail(&begun);
+    about["approvers"] = json!(people);
+    caller.decide("approval_used", &approved.reason(), about);
+    Ok(begun)
 }
 
 /// Completes or undoes what a process that died left of this turn's service in this turn's environment.
@@ -355,14 +383,6 @@ fn detail(record: &Record) -> serde_json::Value {
         "previous": record.previous,
         "state": record.state,
     })
-}
-
-fn not_ours(turn: &Turn) -> Refusal {
-    Refusal::refused(
-        "target_not_ours",
-        format!("`current` in {} is not a link to a release, so it was not made here", turn.directory.path().display()),
-        "have the operator move it away or point it at a release",
-    )
 }
 
 #[cfg(test)]

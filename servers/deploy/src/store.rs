@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteRow, SqliteSynchronous};
 use sqlx::{Connection, Row, Sqlite, SqliteConnection, Transaction};
@@ -17,6 +17,8 @@ use tollgate_shared::state_dir::{StateDir, StateDirError};
 
 use crate::deployment::{DeploymentEvent, DeploymentState, IllegalEvent};
 use crate::names::{ReleaseName, ServiceName, Version};
+
+pub mod approvals;
 
 static MIGRATOR: Migrator = sqlx::migrate!();
 
@@ -95,6 +97,19 @@ pub struct Record {
     pub reason: Option<String>,
 }
 
+/// One step of a deployment, as it was recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// What happened.
+    pub event: String,
+    /// The state that it led to.
+    pub state: String,
+    /// When.
+    pub at: String,
+    /// Why.
+    pub detail: Option<String>,
+}
+
 /// Which deployments are asked for; `None` means all.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
@@ -136,6 +151,9 @@ pub enum StoreError {
     /// Another process took over.
     #[error("another process took over")]
     Fenced,
+    /// The approval was used, taken back or voided meanwhile.
+    #[error("the approval of deployment {0} cannot be used any more")]
+    ApprovalGone(String),
     /// Too many wait for approval.
     #[error("{AWAITING_MAX} deployments to {0} wait for approval")]
     TooManyAwaiting(String),
@@ -206,51 +224,12 @@ impl Store {
         let mut open = self.open().await?;
         let mut transaction = open.begin().await?;
         check_fence(&mut transaction, &new.environment, &new.service, fence).await?;
-        let id = insert(&mut transaction, new).await?;
+        let id = EntryId::generate().to_string();
+        insert(&mut transaction, &id, new).await?;
         for event in [DeploymentEvent::Validate, DeploymentEvent::Approve] {
             step(&mut transaction, &id, event, None, fence).await?;
         }
         step(&mut transaction, &id, DeploymentEvent::Start, Some(reason), fence).await?;
-        let record = by_id(&mut transaction, &id).await?.ok_or(StoreError::Fenced)?;
-        transaction.commit().await?;
-        Ok(record)
-    }
-
-    /// Records that a deployment waits for approval; returns the one that waits already where it is the same.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`]; then nothing was recorded.
-    pub async fn await_approval(&self, new: &NewDeployment, reason: &str) -> Result<Record, StoreError> {
-        let mut open = self.open().await?;
-        let mut transaction = open.begin().await?;
-        let waiting: Option<SqliteRow> = sqlx::query(
-            "SELECT * FROM deployment_with_reason WHERE state = 'awaiting_approval' AND environment = ? AND service = ?
-             AND kind = ? AND version = ? AND digest = ? AND agent = ?",
-        )
-        .bind(&new.environment)
-        .bind(new.service.as_str())
-        .bind(new.kind.as_str())
-        .bind(new.version.as_str())
-        .bind(new.digest.to_string())
-        .bind(&new.agent)
-        .fetch_optional(&mut *transaction)
-        .await?;
-        if let Some(row) = waiting {
-            return record(&row);
-        }
-        let count: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM deployment WHERE state = 'awaiting_approval' AND environment = ?")
-                .bind(&new.environment)
-                .fetch_one(&mut *transaction)
-                .await?;
-        if count >= AWAITING_MAX {
-            return Err(StoreError::TooManyAwaiting(new.environment.clone()));
-        }
-        let id = insert(&mut transaction, new).await?;
-        // Nobody holds a turn: it has no effect yet.
-        step(&mut transaction, &id, DeploymentEvent::Validate, None, Fence(0)).await?;
-        step(&mut transaction, &id, DeploymentEvent::AwaitApproval, Some(reason), Fence(0)).await?;
         let record = by_id(&mut transaction, &id).await?.ok_or(StoreError::Fenced)?;
         transaction.commit().await?;
         Ok(record)
@@ -380,6 +359,40 @@ impl Store {
         Ok(state.is_some_and(|state| state != DeploymentState::RolledBack.as_str()))
     }
 
+    /// Returns for how long at most this content was live there without a break; what is live is until `now`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn longest_life(
+        &self,
+        environment: &str,
+        service: &ServiceName,
+        digest: &ContentHash,
+        now: Timestamp,
+    ) -> Result<SignedDuration, StoreError> {
+        let mut open = self.open().await?;
+        let lives: Vec<(String, String, Option<String>)> = sqlx::query_as(
+            "SELECT id, (SELECT at FROM transition WHERE deployment_id = id AND event = 'pass') AS began,
+                 CASE WHEN state = 'live' THEN NULL ELSE updated_at END
+             FROM deployment WHERE environment = ? AND service = ? AND digest = ?
+             AND state IN ('live', 'superseded', 'rolled_back') AND began IS NOT NULL
+             ORDER BY number DESC LIMIT 1000",
+        )
+        .bind(environment)
+        .bind(service.as_str())
+        .bind(digest.to_string())
+        .fetch_all(open.get()?)
+        .await?;
+        let mut longest = SignedDuration::ZERO;
+        for (id, began, ended) in lives {
+            let instant = |text: &str| text.parse::<Timestamp>().map_err(|_| malformed(&id, "at"));
+            let ended = ended.map_or(Ok(now), |ended| instant(&ended))?;
+            longest = longest.max(ended.duration_since(instant(&began)?));
+        }
+        Ok(longest)
+    }
+
     /// Returns the last deployment of every release that was ever live and healthy, newest first.
     ///
     /// # Errors
@@ -427,6 +440,47 @@ impl Store {
     /// [`StoreError`].
     pub async fn list(&self, filter: &Filter, limit: u32) -> Result<(Vec<Record>, u64), StoreError> {
         self.select(filter, "", limit).await
+    }
+
+    /// Returns the newest `limit` deployments of `filter` that were begun before number `before`, with their steps.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn history(
+        &self,
+        filter: &Filter,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<(Record, Vec<Transition>)>, StoreError> {
+        let mut open = self.open().await?;
+        let mut transaction = open.get()?.begin().await?;
+        let rows = sqlx::query(
+            "SELECT * FROM deployment_with_reason WHERE (?1 IS NULL OR environment = ?1)
+             AND (?2 IS NULL OR service = ?2) AND (?3 IS NULL OR number < ?3) ORDER BY number DESC LIMIT ?4",
+        )
+        .bind(&filter.environment)
+        .bind(&filter.service)
+        .bind(before)
+        .bind(limit)
+        .fetch_all(&mut *transaction)
+        .await?;
+        let mut page = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let record = record(row)?;
+            let transitions: Vec<(String, String, String, Option<String>)> = sqlx::query_as(
+                "SELECT event, state, at, detail FROM transition WHERE deployment_id = ? ORDER BY seq LIMIT 20",
+            )
+            .bind(&record.id)
+            .fetch_all(&mut *transaction)
+            .await?;
+            let transitions = transitions
+                .into_iter()
+                .map(|(event, state, at, detail)| Transition { event, state, at, detail })
+                .collect();
+            page.push((record, transitions));
+        }
+        Ok(page)
     }
 
     /// Returns the `limit` live deployments of `filter` that went live last, and how many there are.
@@ -495,15 +549,14 @@ async fn check_fence(
     if token == Some(fence.0) { Ok(()) } else { Err(StoreError::Fenced) }
 }
 
-async fn insert(transaction: &mut Transaction<'_, Sqlite>, new: &NewDeployment) -> Result<String, StoreError> {
-    let id = EntryId::generate().to_string();
+async fn insert(transaction: &mut Transaction<'_, Sqlite>, id: &str, new: &NewDeployment) -> Result<(), StoreError> {
     let now = Timestamp::now().to_string();
     sqlx::query(
         "INSERT INTO deployment (id, kind, environment, service, version, digest, release, folder, previous, state,
              agent, task_id, requested_at, updated_at)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'requested', ?, ?, ?, ?)",
     )
-    .bind(&id)
+    .bind(id)
     .bind(new.kind.as_str())
     .bind(&new.environment)
     .bind(new.service.as_str())
@@ -518,8 +571,7 @@ async fn insert(transaction: &mut Transaction<'_, Sqlite>, new: &NewDeployment) 
     .bind(&now)
     .execute(&mut **transaction)
     .await?;
-    append(transaction, &id, DeploymentEvent::Request, DeploymentState::Requested, &now, None, Fence(0)).await?;
-    Ok(id)
+    append(transaction, id, DeploymentEvent::Request, DeploymentState::Requested, &now, None, Fence(0)).await
 }
 
 /// Brings the deployment `id` to the state after `event`.
@@ -639,6 +691,9 @@ impl From<StoreError> for Refusal {
         match error {
             StoreError::Fenced => in_progress(&error),
             _ if under_way_already => in_progress(&"one is recorded as under way"),
+            StoreError::ApprovalGone(_) => {
+                Self::refused("approval_void", error.to_string(), "see deployment_status, then call again to ask anew")
+            }
             StoreError::TooManyAwaiting(_) => Self::refused(
                 "too_many_requests",
                 error.to_string(),

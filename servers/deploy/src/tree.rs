@@ -48,6 +48,17 @@ pub struct Tree {
     root: Folder,
 }
 
+/// What tells one file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileFacts {
+    /// Its permission bits.
+    pub mode: u32,
+    /// Its length.
+    pub bytes: u64,
+    /// SHA-256 of its content.
+    pub digest: ContentHash,
+}
+
 type Folder = BTreeMap<String, Entry>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +130,27 @@ pub fn read(folder: impl AsFd, modes: Modes, forbidden: &[FolderId], stop: Stop<
     let root = reader.folder(folder, "", 0)?;
     let digest = digest_of("", &root, ContentHash::builder("tollgate.release.1")).finish();
     Ok(Tree { digest, files: reader.files, bytes: reader.bytes, root })
+}
+
+impl Tree {
+    /// Returns every file by its path, with what tells it from another.
+    #[must_use]
+    pub fn files(&self) -> BTreeMap<String, FileFacts> {
+        fn walk(path: &str, folder: &Folder, files: &mut BTreeMap<String, FileFacts>) {
+            for (name, entry) in folder {
+                let path = joined(path, name);
+                match entry {
+                    Entry::File { mode, bytes, digest } => {
+                        files.insert(path, FileFacts { mode: *mode, bytes: *bytes, digest: *digest });
+                    }
+                    Entry::Folder { entries, .. } => walk(&path, entries, files),
+                }
+            }
+        }
+        let mut files = BTreeMap::new();
+        walk("", &self.root, &mut files);
+        files
+    }
 }
 
 /// Copies what `tree` says from the open folder `from` into the open, empty folder `to`, to disk.

@@ -45,17 +45,22 @@ pub struct DeploymentView {
     pub reason: Option<String>,
 }
 
+/// Returns the beginning of `reason`.
+#[must_use]
+pub fn cut(mut reason: String) -> String {
+    if let Some((end, _)) = reason.char_indices().nth(REASON_CHARS_MAX) {
+        reason.truncate(end);
+        reason.push('…');
+    }
+    reason
+}
+
 impl DeploymentView {
     /// Shows `record`, with the beginning of its reason.
     #[must_use]
     pub fn of(record: &Record) -> Self {
         let mut view = Self::whole(record);
-        if let Some(reason) = &mut view.reason
-            && let Some((end, _)) = reason.char_indices().nth(REASON_CHARS_MAX)
-        {
-            reason.truncate(end);
-            reason.push('…');
-        }
+        view.reason = view.reason.map(cut);
         view
     }
 

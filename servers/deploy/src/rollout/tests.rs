@@ -83,7 +83,7 @@ impl World {
         }
         let folder = openat(CWD, &path, FOLDER, Mode::empty()).unwrap();
         let tree = tree::read(&folder, Modes::Artifact, &[], &|| false).unwrap();
-        Artifact { folder, tree }
+        Artifact { folder, tree, unpacked: None }
     }
 
     fn permitted(&self, version: &str, artifact: &Artifact) -> Permitted {

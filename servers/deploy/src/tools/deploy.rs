@@ -9,10 +9,11 @@ use tollgate_shared::serve::tool::Defined;
 use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
 
 use crate::Deploy;
+use crate::approval;
 use crate::artifact::{Artifact, folder_id_at};
 use crate::blocking::blocking;
 use crate::environment::Environment;
-use crate::gate::{self, Facts, Verdict};
+use crate::gate::{self, Baking, Facts, Verdict};
 use crate::names::{ReleaseName, ServiceName, Version};
 use crate::rollout::{self, Caller};
 use crate::store::{Kind, NewDeployment, Record};
@@ -29,7 +30,7 @@ struct Request {
     service: String,
     /// Such as `1.2.0`; new content needs a new version.
     version: String,
-    /// The folder to release, relative to the workspace; plain files only.
+    /// The folder or `.tar.gz` to release, relative to the workspace; plain files only.
     artifact: String,
 }
 
@@ -66,7 +67,8 @@ async fn run(server: Arc<Deploy>, request: Request, call: Call) -> Result<Answer
     let environment = server.environments.find(&request.environment)?.clone();
     let service = ServiceName::parse(&request.service)?;
     let version = Version::parse(&request.version)?;
-    let artifact = read_artifact(&server, &environment, &service, request.artifact, &call).await?;
+    let path = request.artifact;
+    let artifact = read_artifact(&server, &environment, &service, path.clone(), &call).await?;
     let wanted = NewDeployment {
         kind: Kind::Deploy,
         environment: environment.name.clone(),
@@ -82,7 +84,7 @@ async fn run(server: Arc<Deploy>, request: Request, call: Call) -> Result<Answer
     server.recover(&environment, &service, &call).await?;
     // What is refused has no effect, not even a folder; so the gates are asked before the turn is taken, and again then.
     if is_live(&server, &environment, &wanted).await?.is_none_or(|live| live.release != release_of(&wanted)) {
-        permit(&server, &environment, wanted.clone()).await?;
+        permit(&server, &environment, wanted.clone(), &path, &call).await?;
     }
     let turn = Turn::take(&server.store, &environment, &service).await?;
     rollout::recover(&server.store, &turn, &call).await?;
@@ -94,7 +96,7 @@ async fn run(server: Arc<Deploy>, request: Request, call: Call) -> Result<Answer
             discarded: Vec::new(),
         }));
     }
-    let permitted = permit(&server, &environment, wanted).await?;
+    let permitted = permit(&server, &environment, wanted, &path, &call).await?;
     let caller: Arc<dyn Caller> = Arc::new(call);
     let done = rollout::roll_out(&server.store, &turn, &caller, &permitted, Some(artifact)).await?;
     Ok(Answer::new(Deployed {
@@ -105,7 +107,7 @@ async fn run(server: Arc<Deploy>, request: Request, call: Call) -> Result<Answer
     }))
 }
 
-async fn read_artifact(
+pub(super) async fn read_artifact(
     server: &Arc<Deploy>,
     environment: &Environment,
     service: &ServiceName,
@@ -118,28 +120,53 @@ async fn read_artifact(
         // What is there already cannot be released again, and the state is nobody's to read.
         let forbidden: Vec<_> =
             [server.store.state_dir().path(), &target].into_iter().filter_map(folder_id_at).collect();
-        server.artifacts.read(&path, &forbidden, &|| call.is_cancelled())
+        server.artifacts.read(&path, &forbidden, server.store.state_dir(), &|| call.is_cancelled())
     })
     .await
 }
 
-/// Asks the gates.
-async fn permit(server: &Deploy, environment: &Environment, wanted: NewDeployment) -> Result<gate::Permitted, Refusal> {
+/// Returns what the gates look at.
+pub(super) async fn facts(
+    server: &Deploy,
+    environment: &Environment,
+    wanted: &NewDeployment,
+) -> Result<Facts, Refusal> {
     let store = &server.store;
+    let now = store.now().await?;
     let mut facts = Facts {
         taken_by: store.taken_by(&environment.name, &wanted.service, &wanted.version, &wanted.digest).await?,
-        unproven: Vec::new(),
+        now,
+        ..Facts::default()
     };
+    let needed = i64::from(environment.bake_minutes);
     for required in &environment.requires {
         if !store.is_proven(required, &wanted.service, &wanted.digest).await? {
             facts.unproven.push(required.clone());
+        } else if needed > 0 {
+            let minutes = store.longest_life(required, &wanted.service, &wanted.digest, now).await?.as_mins();
+            if minutes < needed {
+                facts.baking.push(Baking { environment: required.clone(), minutes, needed });
+            }
         }
     }
+    Ok(facts)
+}
+
+/// Asks the gates.
+async fn permit(
+    server: &Deploy,
+    environment: &Environment,
+    wanted: NewDeployment,
+    artifact: &str,
+    call: &Call,
+) -> Result<gate::Permitted, Refusal> {
+    let facts = facts(server, environment, &wanted).await?;
     match gate::judge(environment, wanted, &facts)? {
         Verdict::Permitted(permitted) => Ok(permitted),
         Verdict::NeedsApproval(wanted) => {
-            let waiting = store.await_approval(&wanted, "waits for a person").await?;
-            Err(gate::approval_required(environment, &waiting))
+            let role = call.identity().agent.role.as_deref();
+            let (wanted, approved) = approval::seek(server, environment, wanted, Some(artifact), role, call).await?;
+            Ok(gate::permit_approved(wanted, approved))
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tollgate_shared::price::Sku;
@@ -30,6 +31,17 @@ struct EnvironmentView {
     target: &'static str,
     /// Where the same files must have been live and healthy first.
     requires: Vec<String>,
+    /// For how many minutes.
+    #[serde(skip_serializing_if = "is_zero")]
+    bake_minutes: u32,
+    /// The forms of versions that are taken; without any, all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    versions: Vec<String>,
+    /// When nothing is deployed there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    freeze: Vec<String>,
+    /// Whether that is now.
+    frozen: bool,
     /// How many people must approve.
     approvals: u32,
     /// How a release is found to be healthy: `command`, `http` or `none`.
@@ -38,6 +50,10 @@ struct EnvironmentView {
     keep: usize,
     /// What a deployment costs, in US dollars.
     price_usd: String,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 pub(super) fn tool() -> Defined<Deploy> {
@@ -52,6 +68,7 @@ pub(super) fn tool() -> Defined<Deploy> {
 }
 
 async fn run(server: Arc<Deploy>, _: Request, call: Call) -> Result<Answer<Listed>, Refusal> {
+    let now = Timestamp::now();
     let environments = server
         .environments
         .iter()
@@ -59,6 +76,10 @@ async fn run(server: Arc<Deploy>, _: Request, call: Call) -> Result<Answer<Liste
             name: environment.name.clone(),
             target: "release-directory",
             requires: environment.requires.clone(),
+            bake_minutes: environment.bake_minutes,
+            versions: environment.versions.iter().map(|pattern| pattern.glob().glob().to_owned()).collect(),
+            freeze: environment.freeze.iter().map(ToString::to_string).collect(),
+            frozen: environment.freeze.iter().any(|window| window.contains(now)),
             approvals: environment.approvals,
             health: environment.health.as_ref().map_or("none", Health::kind),
             keep: environment.keep,

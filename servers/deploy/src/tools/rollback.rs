@@ -9,6 +9,7 @@ use tollgate_shared::serve::tool::Defined;
 use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
 
 use crate::Deploy;
+use crate::approval;
 use crate::environment::Environment;
 use crate::gate::{self, Return, Verdict};
 use crate::names::ServiceName;
@@ -81,8 +82,9 @@ async fn run(server: Arc<Deploy>, request: Request, call: Call) -> Result<Answer
     let permitted = match gate::permit_return(&chosen, wanted) {
         Verdict::Permitted(permitted) => permitted,
         Verdict::NeedsApproval(wanted) => {
-            let waiting = server.store.await_approval(&wanted, "waits for a person").await?;
-            return Err(gate::approval_required(&environment, &waiting));
+            let role = call.identity().agent.role.as_deref();
+            let (wanted, approved) = approval::seek(&server, &environment, wanted, None, role, &call).await?;
+            gate::permit_approved(wanted, approved)
         }
     };
     verify(&turn, &target, &call).await?;

@@ -161,11 +161,11 @@ fn shown_live(server: &Deploy, record: &Record) -> Result<Live, Refusal> {
     })
 }
 
-fn deployment_id(text: &str) -> Result<String, Refusal> {
+pub(super) fn deployment_id(text: &str) -> Result<String, Refusal> {
     text.parse::<EntryId>().map(|id| id.to_string()).map_err(|_| unknown(text))
 }
 
-fn unknown(id: &str) -> Refusal {
+pub(super) fn unknown(id: &str) -> Refusal {
     Refusal::refused(
         "unknown_deployment",
         format!("there is no deployment {} of that environment and service", shown(id)),
