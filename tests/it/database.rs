@@ -2,5 +2,7 @@
 
 mod attacks;
 mod limits;
+mod mysql;
+mod postgres;
 mod uses;
 mod world;

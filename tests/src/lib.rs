@@ -5,5 +5,6 @@
     reason = "this package is test code, where a panic is a failure"
 )]
 
+pub mod database_servers;
 pub mod mcp_process;
 pub mod world;

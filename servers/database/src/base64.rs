@@ -16,6 +16,14 @@ pub fn encode(bytes: &[u8]) -> String {
     text
 }
 
+/// Returns `bytes` as hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |value: u8| char::from(DIGITS[usize::from(value & 15)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+}
+
 /// Returns the bytes that `text` stands for; `None` when it is not the one base64 form of any bytes.
 #[must_use]
 pub fn decode(text: &str) -> Option<Vec<u8>> {

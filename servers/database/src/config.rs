@@ -17,7 +17,8 @@ pub struct DatabaseConfig {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConnectionConfig {
-    /// Where it is: `sqlite:` and the path of a file, relative to the workspace. Agents never see it.
+    /// Where it is: `postgres://user:password@host/database`, `mysql://` alike for MySQL and MariaDB, or `sqlite:` and
+    /// the path of a file, relative to the workspace. Agents never see it.
     pub url: String,
     /// How many rows an answer has at most; 1 to 10000.
     #[serde(default = "max_rows_default")]
@@ -25,6 +26,16 @@ pub struct ConnectionConfig {
     /// How long a query may run, in milliseconds; 1 to 50000, since hosts give up after a minute.
     #[serde(default = "timeout_ms_default")]
     pub timeout_ms: u32,
+    /// PostgreSQL: the schemas whose tables need no schema before their name; `public` when there are none.
+    #[serde(default)]
+    pub schemas: Vec<String>,
+    /// PostgreSQL: functions of the database's own that agents may call, as `schema.name`; they must be immutable or
+    /// stable.
+    #[serde(default)]
+    pub allowed_functions: Vec<String>,
+    /// Refuses every query when the role of the connection could do more than read; otherwise the log says so.
+    #[serde(default)]
+    pub require_read_only_role: bool,
 }
 
 fn max_rows_default() -> u32 {

@@ -1,8 +1,10 @@
 //! The databases that agents may read, each by its name.
 //!
-//! A [`Connection`] bounds how many queries run at once and how long, and hands each to its engine on a thread of
-//! its own: an answer comes even while an engine is still busy giving up.
+//! A [`Connection`] bounds how many queries run at once and how long. SQLite works on a thread of its own for each
+//! query, servers are asked over the network: an answer comes even while an engine is still busy giving up.
 
+pub mod mysql;
+pub mod postgres;
 pub mod sqlite;
 
 use std::collections::BTreeMap;
@@ -12,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 use tollgate_shared::refusal::Refusal;
 use tollgate_shared::serve::Call;
@@ -20,7 +22,9 @@ use tollgate_shared::serve::Call;
 use crate::config::{ConnectionConfig, DatabaseConfig};
 use crate::parameters::Parameter;
 use crate::rows::Rows;
-use crate::statement::ReadStatement;
+use crate::statement::{ReadStatement, Rules, Syntax};
+use mysql::Mysql;
+use postgres::Postgres;
 use sqlite::SqliteFile;
 use sqlite::watch::Watch;
 
@@ -60,6 +64,15 @@ pub struct Connection {
 #[derive(Debug)]
 enum Engine {
     Sqlite(SqliteFile),
+    Postgres(Arc<Postgres>),
+    Mysql(Arc<Mysql>),
+}
+
+/// How much a query may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long it may run.
+    pub timeout: Duration,
 }
 
 /// A table or view.
@@ -151,20 +164,35 @@ impl Connection {
     fn new(name: &str, config: &ConnectionConfig, workspace: &Path) -> anyhow::Result<Self> {
         ensure!((1..=ROWS_MAX).contains(&config.max_rows), "`max_rows` must be from 1 to {ROWS_MAX}");
         ensure!((1..=TIMEOUT_MS_MAX).contains(&config.timeout_ms), "`timeout_ms` must be from 1 to {TIMEOUT_MS_MAX}");
+        let timeout = Duration::from_millis(u64::from(config.timeout_ms));
+        let is_postgres = ["postgres://", "postgresql://"].iter().any(|scheme| config.url.starts_with(scheme));
+        let engine = if is_postgres {
+            Engine::Postgres(Arc::new(Postgres::new(config, Limits { timeout })?))
+        } else if ["mysql://", "mariadb://"].iter().any(|scheme| config.url.starts_with(scheme)) {
+            Engine::Mysql(Arc::new(Mysql::new(config, Limits { timeout })?))
+        } else {
+            ensure!(
+                config.allowed_functions.is_empty() && config.schemas.is_empty(),
+                "SQLite has no such functions and schemas"
+            );
+            Engine::Sqlite(SqliteFile::new(&config.url, workspace)?)
+        };
         Ok(Self {
             name: name.to_owned(),
             max_rows: usize::try_from(config.max_rows)?,
-            timeout: Duration::from_millis(u64::from(config.timeout_ms)),
-            engine: Arc::new(Engine::Sqlite(SqliteFile::new(&config.url, workspace)?)),
+            timeout,
+            engine: Arc::new(engine),
             slots: Arc::new(Semaphore::new(QUERIES_MAX)),
         })
     }
 
-    /// Returns the name of the engine: `sqlite`.
+    /// Returns the name of the engine: `sqlite`, `postgresql` or `mysql`.
     #[must_use]
     pub fn engine(&self) -> &'static str {
         match *self.engine {
             Engine::Sqlite(_) => "sqlite",
+            Engine::Postgres(_) => "postgresql",
+            Engine::Mysql(_) => "mysql",
         }
     }
 
@@ -181,11 +209,29 @@ impl Connection {
         rows_max: usize,
     ) -> Result<Rows, Refusal> {
         let rows_max = rows_max.min(self.max_rows);
-        self.run(call, move |engine, watch| {
-            let statement = ReadStatement::check(&sql)?;
-            match engine {
-                Engine::Sqlite(file) => file.query(&statement, &parameters, rows_max, watch),
-            }
+        if let Engine::Postgres(server) = &*self.engine {
+            let slot = self.slot().await?;
+            let server = Arc::clone(server);
+            return self
+                .bounded(async {
+                    let statement = judged(sql, server.rules().clone()).await?;
+                    server.query(slot, &statement, &parameters, rows_max).await
+                })
+                .await;
+        }
+        if let Engine::Mysql(server) = &*self.engine {
+            let slot = self.slot().await?;
+            let server = Arc::clone(server);
+            return self
+                .bounded(async {
+                    let statement = judged(sql, server.rules().clone()).await?;
+                    server.query(slot, &statement, &parameters, rows_max).await
+                })
+                .await;
+        }
+        self.run(call, move |file, watch| {
+            let statement = ReadStatement::check(&sql, &Rules::of(Syntax::Sqlite))?;
+            file.query(&statement, &parameters, rows_max, watch)
         })
         .await
     }
@@ -196,11 +242,29 @@ impl Connection {
     ///
     /// What a query would be refused for.
     pub async fn inspect(&self, call: &Call, sql: String) -> Result<Inspected, Refusal> {
-        self.run(call, move |engine, watch| {
-            let statement = ReadStatement::check(&sql)?;
-            match engine {
-                Engine::Sqlite(file) => file.inspect(&statement, watch),
-            }
+        if let Engine::Postgres(server) = &*self.engine {
+            let slot = self.slot().await?;
+            let server = Arc::clone(server);
+            return self
+                .bounded(async {
+                    let statement = judged(sql, server.rules().clone()).await?;
+                    server.inspect(slot, &statement).await
+                })
+                .await;
+        }
+        if let Engine::Mysql(server) = &*self.engine {
+            let slot = self.slot().await?;
+            let server = Arc::clone(server);
+            return self
+                .bounded(async {
+                    let statement = judged(sql, server.rules().clone()).await?;
+                    server.inspect(slot, &statement).await
+                })
+                .await;
+        }
+        self.run(call, move |file, watch| {
+            let statement = ReadStatement::check(&sql, &Rules::of(Syntax::Sqlite))?;
+            file.inspect(&statement, watch)
         })
         .await
     }
@@ -211,26 +275,47 @@ impl Connection {
     ///
     /// When the database cannot be read.
     pub async fn tables(&self, call: &Call, after: String, limit: usize) -> Result<Vec<TableEntry>, Refusal> {
-        self.run(call, move |engine, watch| match engine {
-            Engine::Sqlite(file) => file.tables(&after, limit, watch),
-        })
-        .await
+        if let Engine::Postgres(server) = &*self.engine {
+            let slot = self.slot().await?;
+            return self.bounded(Arc::clone(server).tables(slot, &after, limit)).await;
+        }
+        if let Engine::Mysql(server) = &*self.engine {
+            let slot = self.slot().await?;
+            return self.bounded(Arc::clone(server).tables(slot, &after, limit)).await;
+        }
+        self.run(call, move |file, watch| file.tables(&after, limit, watch)).await
+    }
+
+    /// Waits for one of the few places at the engine.
+    async fn slot(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        match timeout(self.timeout, Arc::clone(&self.slots).acquire_owned()).await {
+            Ok(Ok(slot)) => Ok(slot),
+            _ => Err(busy()),
+        }
+    }
+
+    /// Bounds work at a server, which stops what is given up.
+    async fn bounded<T>(&self, work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+        match timeout(self.timeout + GRACE, work).await {
+            Ok(result) => result,
+            Err(_) => Err(timed_out(self.timeout)),
+        }
     }
 
     async fn run<T: Send + 'static>(
         &self,
         call: &Call,
-        work: impl FnOnce(&Engine, &Watch) -> Result<T, Refusal> + Send + 'static,
+        work: impl FnOnce(&SqliteFile, &Watch) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let slot = match timeout(self.timeout, Arc::clone(&self.slots).acquire_owned()).await {
-            Ok(Ok(slot)) => slot,
-            _ => return Err(busy()),
-        };
+        let slot = self.slot().await?;
         let (done, answer) = oneshot::channel();
         let engine = Arc::clone(&self.engine);
         let watch = Watch::new(self.timeout, call.cancelled().clone());
         let spawned = thread::Builder::new().name("query".to_owned()).stack_size(STACK_BYTES).spawn(move || {
-            let result = work(&engine, &watch);
+            let result = match &*engine {
+                Engine::Sqlite(file) => work(file, &watch),
+                Engine::Postgres(_) | Engine::Mysql(_) => Err(stopped()),
+            };
             // Held until the engine is really done, so that no more than the bound ever run.
             drop(slot);
             let _ = done.send(result);
@@ -241,14 +326,26 @@ impl Connection {
         }
         match timeout(self.timeout + GRACE, answer).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(Refusal::failed(
-                "internal_error",
-                "the query stopped unexpectedly",
-                "report this as a bug, with the statement",
-            )),
+            Ok(Err(_)) => Err(stopped()),
             Err(_) => Err(timed_out(self.timeout)),
         }
     }
+}
+
+/// Judges a statement on a thread with a stack that is deep enough for any that the lexer lets through.
+async fn judged(sql: String, rules: Rules) -> Result<ReadStatement, Refusal> {
+    let (done, answer) = oneshot::channel();
+    let judge = move || drop(done.send(ReadStatement::check(&sql, &rules)));
+    let spawned = thread::Builder::new().name("judge".to_owned()).stack_size(STACK_BYTES).spawn(judge);
+    if let Err(error) = spawned {
+        tracing::error!(%error, "no thread for a statement");
+        return Err(busy());
+    }
+    answer.await.unwrap_or_else(|_| Err(stopped()))
+}
+
+fn stopped() -> Refusal {
+    Refusal::failed("internal_error", "the query stopped unexpectedly", "report this as a bug, with the statement")
 }
 
 fn busy() -> Refusal {
@@ -268,9 +365,20 @@ mod tests {
     use super::*;
 
     fn connections(names: &[&str], url: &str) -> anyhow::Result<Connections> {
-        let connection = ConnectionConfig { url: url.to_owned(), max_rows: 1, timeout_ms: 1 };
+        let connection = configured(url, 1, 1);
         let connections = names.iter().map(|name| ((*name).to_owned(), connection.clone())).collect();
         Connections::new(&DatabaseConfig { connections }, Path::new("/work"))
+    }
+
+    fn configured(url: &str, max_rows: u32, timeout_ms: u32) -> ConnectionConfig {
+        ConnectionConfig {
+            url: url.to_owned(),
+            max_rows,
+            timeout_ms,
+            schemas: Vec::new(),
+            allowed_functions: Vec::new(),
+            require_read_only_role: false,
+        }
     }
 
     fn code(result: Result<Arc<Connection>, Refusal>) -> &'static str {
@@ -295,7 +403,8 @@ mod tests {
         for url in [
             "",
             "shop.db",
-            "postgres://u:hunter2@h/d",
+            "postgres://u:hunter2@h:x/d",
+            "mysqlx://u:hunter2@h/d",
             "sqlite:",
             "sqlite::memory:",
             "sqlite:a.db?mode=rwc",
@@ -308,7 +417,7 @@ mod tests {
             assert!(connections(&[name], "sqlite:a.db").is_err(), "{name}");
         }
         let limits = |max_rows, timeout_ms| {
-            let config = ConnectionConfig { url: "sqlite:a.db".to_owned(), max_rows, timeout_ms };
+            let config = configured("sqlite:a.db", max_rows, timeout_ms);
             Connection::new("a", &config, Path::new("/work")).is_ok()
         };
         assert!(limits(1, 1) && limits(ROWS_MAX, TIMEOUT_MS_MAX));

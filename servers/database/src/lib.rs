@@ -1,8 +1,8 @@
 //! mcp-database: read-only, guarded, parametrised queries.
 //!
-//! Three locks, each of which alone holds: the [`statement`] is parsed and only a read is let through; the
-//! [`connection`] is one that cannot write and asks about every table and function again; and what is allowed is
-//! bounded in time, memory, rows and bytes.
+//! Three locks: the [`statement`] is parsed and only a read is let through; the [`connection`] is one that cannot
+//! write and asks about every table and function again; and what is allowed is bounded in time, memory, rows and bytes.
+//! The role of a server's connection is looked at too, and the log says when it could write.
 
 pub mod base64;
 pub mod config;

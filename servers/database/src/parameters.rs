@@ -16,7 +16,9 @@ pub const PARAMETER_BYTES_MAX: usize = 1_000_000;
 pub enum Parameter {
     /// `null`.
     Null,
-    /// A whole number; `true` is 1 and `false` is 0, as in SQLite.
+    /// `true` or `false`; 1 or 0 to SQLite and MySQL.
+    Boolean(bool),
+    /// A whole number.
     Integer(i64),
     /// Any other number.
     Real(f64),
@@ -41,7 +43,7 @@ pub fn parse(values: Vec<Value>) -> Result<Vec<Parameter>, Refusal> {
 fn parameter(index: usize, value: Value) -> Result<Parameter, Refusal> {
     let parameter = match value {
         Value::Null => Parameter::Null,
-        Value::Bool(value) => Parameter::Integer(i64::from(value)),
+        Value::Bool(value) => Parameter::Boolean(value),
         Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
             (Some(integer), _, _) => Parameter::Integer(integer),
             // A float would be another number.
@@ -76,7 +78,7 @@ fn parameter(index: usize, value: Value) -> Result<Parameter, Refusal> {
 fn invalid(message: String) -> Refusal {
     Refusal::invalid_arguments(
         message,
-        "pass null, booleans, numbers, strings and {\"base64\": \"…\"}; for IN, one `?` and one value each",
+        "pass null, booleans, numbers, strings and {\"base64\": \"…\"}; for IN, one parameter and one value each",
     )
 }
 
@@ -92,7 +94,7 @@ mod tests {
         let Value::Array(values) = values else { unreachable!() };
         let expected = [
             Parameter::Null,
-            Parameter::Integer(1),
+            Parameter::Boolean(true),
             Parameter::Integer(i64::MIN),
             Parameter::Real(1.5),
             Parameter::Real(10.0),

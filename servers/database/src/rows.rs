@@ -24,7 +24,7 @@ pub const COLUMNS_MAX: usize = 500;
 const NAME_CHARACTERS_MAX: usize = 128;
 
 /// Largest integer that every JSON reader keeps exact: hosts in JavaScript round above it.
-const EXACT_MAX: i64 = (1 << 53) - 1;
+pub(crate) const EXACT_MAX: i64 = (1 << 53) - 1;
 
 /// One value as an engine has it.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +39,10 @@ pub enum Cell<'a> {
     Text(&'a [u8]),
     /// Bytes.
     Blob(&'a [u8]),
+    /// Text that stands for a value with no JSON form of its own, and how.
+    Encoded(&'a str, Option<&'static str>),
+    /// A value that is JSON already, and how what is in it is written.
+    Value(&'a Value, Option<&'static str>),
 }
 
 /// The rows of an answer.
@@ -69,7 +73,8 @@ pub struct Column {
     /// The type declared in its table; for an expression, the types of the values seen.
     pub r#type: String,
     /// How values with no JSON form of their own are written here: `integer_as_text` (beyond ±(2^53-1)),
-    /// `real_as_text` (infinite), `base64` (a blob), `text_base64` (text that is not UTF-8).
+    /// `real_as_text` (infinite), `decimal_as_text`, `json_as_text`, `base64` (a blob), `text_base64` (text that is not
+    /// UTF-8).
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub encodings: BTreeSet<&'static str>,
     #[serde(skip)]
@@ -83,8 +88,9 @@ pub struct CutValue {
     pub row: usize,
     /// Its column, from 0.
     pub column: usize,
-    /// How many bytes all of it has.
-    pub bytes: usize,
+    /// How many bytes all of it has; left out when the database did not send all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<usize>,
 }
 
 /// Collects rows until a bound is reached.
@@ -93,6 +99,7 @@ pub struct RowsBuilder {
     rows: Rows,
     rows_max: usize,
     value_bytes_max: usize,
+    cut_before: Option<usize>,
     bytes: usize,
 }
 
@@ -121,7 +128,15 @@ impl RowsBuilder {
         let value_bytes_max = (ROWS_BYTES_MAX / 2 / columns.len().max(1)).clamp(VALUE_BYTES_MIN, VALUE_BYTES_MAX);
         let rows =
             Rows { columns, rows: Vec::new(), row_count: 0, truncated: false, cut_values: Vec::new(), note: None };
-        Self { rows, rows_max, value_bytes_max, bytes: 0 }
+        Self { rows, rows_max, value_bytes_max, cut_before: None, bytes: 0 }
+    }
+
+    /// Has the values cut before they come, and returns after how many characters: a little more than is shown.
+    pub fn cut_before(&mut self) -> usize {
+        // A byte is two characters in hexadecimal.
+        let characters = self.value_bytes_max * 2 + 4;
+        self.cut_before = Some(characters);
+        characters
     }
 
     /// Adds a row, if there is room for it.
@@ -141,7 +156,8 @@ impl RowsBuilder {
             let written = Written::of(cell, self.value_bytes_max);
             bytes += json_bytes(&written.value) + 1;
             if let Some(all) = written.cut_from {
-                cuts.push(CutValue { row: self.rows.rows.len(), column, bytes: all });
+                let came_whole = self.cut_before.is_none_or(|before| all * 2 + 2 < before);
+                cuts.push(CutValue { row: self.rows.rows.len(), column, bytes: came_whole.then_some(all) });
             }
             traits.push((written.seen, written.encoding));
             row.push(written.value);
@@ -235,6 +251,12 @@ impl Written {
                 Err(_) => Self::bytes(bytes, bytes_max, "text", "text_base64"),
             },
             Cell::Blob(bytes) => Self::bytes(bytes, bytes_max, "blob", "base64"),
+            Cell::Encoded(text, encoding) => {
+                let mut written = Self::of(Cell::Text(text.as_bytes()), bytes_max);
+                written.encoding = written.encoding.or(encoding);
+                written
+            }
+            Cell::Value(value, encoding) => Self { encoding, ..plain(value.clone(), None) },
         }
     }
 
@@ -340,7 +362,7 @@ mod tests {
         let long = "é".repeat(VALUE_BYTES_MAX);
         let answer = rows(1, &[&[Cell::Text(format!("x{long}").as_bytes()), Cell::Blob(long.as_bytes())]]);
         assert_eq!(answer.cut_values.len(), 2);
-        assert_eq!(answer.cut_values[0].bytes, 2 * VALUE_BYTES_MAX + 1);
+        assert_eq!(answer.cut_values[0].bytes, Some(2 * VALUE_BYTES_MAX + 1));
         assert!(!answer.truncated && answer.note.is_some());
         assert_eq!(answer.rows[0][0].as_str().unwrap().len(), VALUE_BYTES_MAX - 1);
     }

@@ -1,6 +1,6 @@
 //! The first lock: what a statement is, decided from its text alone.
 //!
-//! The text is cut into tokens by SQLite's own rules ([`lexer`]), parsed, and its whole tree walked ([`tree`]). Only
+//! The text is cut into tokens by the engine's own rules ([`lexer`]), parsed, and its whole tree walked ([`tree`]). Only
 //! what is known to be a read of one statement passes; a [`ReadStatement`] is the proof, and the connection takes
 //! nothing else.
 
@@ -15,13 +15,49 @@ mod tree;
 use std::collections::BTreeSet;
 
 use sqlparser::ast::Statement;
-use sqlparser::dialect::SQLiteDialect;
+use sqlparser::dialect::{Dialect, MySqlDialect, PostgreSqlDialect, SQLiteDialect};
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, Tokenizer};
 use tollgate_shared::refusal::Refusal;
 
 use dialect::Sqlite;
 use lexer::{Malformed, STATEMENT_BYTES_MAX, Tokens};
+
+/// Whose SQL a statement is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Syntax {
+    /// SQLite.
+    Sqlite,
+    /// PostgreSQL.
+    Postgres,
+    /// MySQL and MariaDB.
+    Mysql,
+}
+
+/// What a statement is judged by.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// The engine's syntax.
+    pub syntax: Syntax,
+    /// Functions of the database itself that the operator allows: `name` or `schema.name`.
+    pub functions: BTreeSet<String>,
+}
+
+impl Rules {
+    /// The rules of an engine alone.
+    #[must_use]
+    pub fn of(syntax: Syntax) -> Self {
+        Self { syntax, functions: BTreeSet::new() }
+    }
+
+    /// Whether the operator allows this function.
+    fn allows(&self, schema: Option<&str>, name: &str) -> bool {
+        match schema {
+            Some(schema) => self.functions.contains(&format!("{schema}.{name}")),
+            None => self.functions.iter().any(|known| known.rsplit('.').next() == Some(name)),
+        }
+    }
+}
 
 /// Proof that a text is one statement that only reads; [`ReadStatement::check`] alone makes one.
 #[derive(Clone, Debug)]
@@ -30,6 +66,11 @@ pub struct ReadStatement {
     kind: &'static str,
     tables: BTreeSet<String>,
     functions: BTreeSet<String>,
+    relations: BTreeSet<(Option<String>, String)>,
+    attributes: BTreeSet<String>,
+    types: BTreeSet<String>,
+    operators: BTreeSet<String>,
+    parameters: Vec<(usize, String)>,
 }
 
 /// Words that begin statements which do something: their refusal says so even where the parser knows no more.
@@ -80,33 +121,53 @@ const RECURSION_MAX: usize = 100;
 const SHOWN_CHARACTERS: usize = 200;
 
 impl ReadStatement {
-    /// Judges `sql`, a statement of SQLite.
+    /// Judges `sql`.
     ///
     /// # Errors
     ///
     /// `multiple_statements`, `not_parsed`, `not_read_only`, `function_not_allowed`, `table_not_allowed` or
     /// `too_complex`.
-    pub fn check(sql: &str) -> Result<Self, Refusal> {
+    pub fn check(sql: &str, rules: &Rules) -> Result<Self, Refusal> {
         if sql.len() > STATEMENT_BYTES_MAX {
             return Err(Refusal::invalid_arguments(
                 format!("`sql` is longer than {STATEMENT_BYTES_MAX} bytes"),
                 "pass large values as `params`",
             ));
         }
-        let tokens = lexer::tokens(sql).map_err(malformed)?;
-        let statement = parse(&tokens)?;
+        let tokens = lexer::tokens(sql, rules.syntax).map_err(malformed)?;
+        let statement = parse(&tokens, rules.syntax)?;
         let Statement::Query(query) = &statement else {
             return Err(not_read_only(&tokens.first_word));
         };
-        let walk = tree::walk(query)?;
+        let walk = tree::walk(query, rules)?;
         expansion::check(query)?;
-        Ok(Self { text: tokens.text, kind: walk.kind, tables: walk.tables, functions: walk.functions })
+        Ok(Self {
+            text: tokens.text,
+            kind: walk.kind,
+            tables: walk.tables,
+            functions: walk.functions,
+            relations: walk.relations,
+            attributes: walk.attributes,
+            types: walk.types,
+            operators: tokens.operators,
+            parameters: tokens.parameters,
+        })
     }
 
     /// Returns a text as it is, to try the other locks without this one.
     #[cfg(test)]
     pub(crate) fn unchecked(text: &str) -> Self {
-        Self { text: text.to_owned(), kind: "select", tables: BTreeSet::new(), functions: BTreeSet::new() }
+        Self {
+            text: text.to_owned(),
+            kind: "select",
+            tables: BTreeSet::new(),
+            functions: BTreeSet::new(),
+            relations: BTreeSet::new(),
+            attributes: BTreeSet::new(),
+            types: BTreeSet::new(),
+            operators: BTreeSet::new(),
+            parameters: Vec::new(),
+        }
     }
 
     /// Returns the statement as the engine gets it: what was written, without comments.
@@ -132,20 +193,71 @@ impl ReadStatement {
     pub fn functions(&self) -> &BTreeSet<String> {
         &self.functions
     }
+
+    /// Returns the tables as the engine looks for them: schema and name; common table expressions are among them.
+    #[must_use]
+    pub fn relations(&self) -> &BTreeSet<(Option<String>, String)> {
+        &self.relations
+    }
+
+    /// Returns what stands after a full stop: columns, and in PostgreSQL functions too.
+    #[must_use]
+    pub fn attributes(&self) -> &BTreeSet<String> {
+        &self.attributes
+    }
+
+    /// Returns the types that are not built in.
+    #[must_use]
+    pub fn types(&self) -> &BTreeSet<String> {
+        &self.types
+    }
+
+    /// Returns the operators.
+    #[must_use]
+    pub fn operators(&self) -> &BTreeSet<String> {
+        &self.operators
+    }
+
+    /// Returns how many values it takes.
+    #[must_use]
+    pub fn parameters(&self) -> usize {
+        let numbers = self.parameters.iter().filter_map(|(_, parameter)| parameter.get(1..)?.parse().ok());
+        numbers.max().unwrap_or(self.parameters.len())
+    }
+
+    /// Returns the text with each parameter replaced by what `with` makes of its number, from 1.
+    #[must_use]
+    pub fn with_parameters(&self, with: impl Fn(usize) -> String) -> String {
+        let mut text = String::with_capacity(self.text.len());
+        let mut at = 0;
+        for (index, (start, parameter)) in self.parameters.iter().enumerate() {
+            let number = parameter.get(1..).and_then(|digits| digits.parse().ok()).unwrap_or(index + 1);
+            text.push_str(&self.text[at..*start]);
+            text.push_str(&with(number));
+            at = start + parameter.len();
+        }
+        text.push_str(&self.text[at..]);
+        text
+    }
 }
 
-fn parse(tokens: &Tokens) -> Result<Statement, Refusal> {
-    let dialect = Sqlite(SQLiteDialect {});
+fn parse(tokens: &Tokens, syntax: Syntax) -> Result<Statement, Refusal> {
+    let dialect: Box<dyn Dialect> = match syntax {
+        Syntax::Sqlite => Box::new(Sqlite(SQLiteDialect {})),
+        Syntax::Postgres => Box::new(PostgreSqlDialect {}),
+        Syntax::Mysql => Box::new(MySqlDialect {}),
+    };
+    let dialect = dialect.as_ref();
     let unreadable = |reason: &str| match VERBS.contains(&tokens.first_word.as_str()) {
         true => not_read_only(&tokens.first_word),
         false => not_parsed(reason),
     };
-    let parsed = Tokenizer::new(&dialect, &tokens.text).tokenize().map_err(|error| unreadable(&error.message))?;
+    let parsed = Tokenizer::new(dialect, &tokens.text).tokenize().map_err(|error| unreadable(&error.message))?;
     if quoted(&parsed) != tokens.quoted {
         // The parser sees other strings or names than the engine would.
         return Err(unreadable("strings and quoted names are not told apart from the rest"));
     }
-    let mut parser = Parser::new(&dialect).with_recursion_limit(RECURSION_MAX).with_tokens(parsed);
+    let mut parser = Parser::new(dialect).with_recursion_limit(RECURSION_MAX).with_tokens(parsed);
     let statement = parser.parse_statement().map_err(|error| unreadable(&reason(error)))?;
     let rest = &parser.peek_token_ref().token;
     if *rest != Token::EOF {
@@ -211,7 +323,7 @@ fn function_not_allowed(name: &str) -> Refusal {
     Refusal::refused(
         "function_not_allowed",
         format!("the function `{name}` is not on the list of those that only compute"),
-        "do without it; SQLite's own aggregate, text, date, JSON and window functions are allowed",
+        "do without it; the engine's own aggregate, text, date, JSON and window functions are allowed",
     )
 }
 
@@ -220,7 +332,7 @@ fn not_parsed(reason: &str) -> Refusal {
     Refusal::refused(
         "not_parsed",
         format!("the statement cannot be read: {reason}"),
-        "write one plain SELECT of SQLite, with values passed as `params`",
+        "write one plain SELECT in the dialect of the database, with values passed as `params`",
     )
 }
 
@@ -250,8 +362,12 @@ mod tests {
     use super::*;
     use crate::statement::corpus::{ATTACKS, HONEST};
 
+    fn check(sql: &str) -> Result<ReadStatement, Refusal> {
+        ReadStatement::check(sql, &Rules::of(Syntax::Sqlite))
+    }
+
     fn code(sql: &str) -> &'static str {
-        ReadStatement::check(sql).map_or_else(|refusal| refusal.code, |_| "ok")
+        check(sql).map_or_else(|refusal| refusal.code, |_| "ok")
     }
 
     #[test]
@@ -264,7 +380,7 @@ mod tests {
     #[test]
     fn honest_statements_pass() {
         for sql in HONEST {
-            let refusal = ReadStatement::check(sql).err();
+            let refusal = check(sql).err();
             assert!(refusal.is_none(), "{sql}: {refusal:?}");
         }
     }
@@ -272,11 +388,11 @@ mod tests {
     #[test]
     fn what_a_statement_names_is_known() {
         let sql = "WITH c AS (SELECT upper(title) AS t FROM Book) SELECT count(*), lower(t) FROM c, main.orders";
-        let statement = ReadStatement::check(sql).unwrap();
+        let statement = check(sql).unwrap();
         assert_eq!(statement.tables().iter().collect::<Vec<_>>(), ["Book", "orders"]);
         assert_eq!(statement.functions().iter().collect::<Vec<_>>(), ["count", "lower", "upper"]);
         assert_eq!(statement.kind(), "select");
-        assert_eq!(ReadStatement::check("VALUES (1)").unwrap().kind(), "values");
+        assert_eq!(check("VALUES (1)").unwrap().kind(), "values");
     }
 
     #[test]
@@ -285,12 +401,14 @@ mod tests {
             text: "SELECT N'a', 'b'".to_owned(),
             quoted: [quoted, "b"].map(|text| ('\'', text.to_owned())).to_vec(),
             first_word: "SELECT".to_owned(),
+            operators: BTreeSet::new(),
+            parameters: Vec::new(),
         };
         // SQLite has a name and a string where the parser has one string of its own kind.
-        assert_eq!(parse(&tokens("a")).unwrap_err().code, "not_parsed");
-        let agreed = lexer::tokens("SELECT N'a', 'b'").unwrap();
+        assert_eq!(parse(&tokens("a"), Syntax::Sqlite).unwrap_err().code, "not_parsed");
+        let agreed = lexer::tokens("SELECT N'a', 'b'", Syntax::Sqlite).unwrap();
         assert_eq!(agreed.text, "SELECT N 'a', 'b'");
-        assert!(parse(&agreed).is_ok());
+        assert!(parse(&agreed, Syntax::Sqlite).is_ok());
     }
 
     #[test]
@@ -302,7 +420,7 @@ mod tests {
             format!("SELECT * FROM pragma_{long}"),
             format!("SELECT '{long}' '{long}'"),
         ] {
-            let refusal = ReadStatement::check(&sql).err();
+            let refusal = check(&sql).err();
             assert!(refusal.is_none_or(|refusal| refusal.message.len() < 500), "{}", &sql[..40]);
         }
     }
@@ -352,7 +470,7 @@ mod tests {
 
     /// The parser alone: what it lets through changes nothing on a connection that could.
     fn changes_nothing(writable: &Writable, sql: &str) -> Result<(), TestCaseError> {
-        let Ok(statement) = ReadStatement::check(sql) else { return Ok(()) };
+        let Ok(statement) = check(sql) else { return Ok(()) };
         let before = writable.state();
         writable.run(statement.text());
         prop_assert_eq!(writable.state(), before, "{}", sql);
@@ -400,7 +518,7 @@ mod tests {
             let shown = sql[..40].to_owned();
             std::thread::Builder::new()
                 .stack_size(crate::connection::STACK_BYTES)
-                .spawn(move || done.send(ReadStatement::check(&sql).is_ok()))
+                .spawn(move || done.send(check(&sql).is_ok()))
                 .unwrap();
             assert!(answer.recv_timeout(Duration::from_secs(10)).is_ok(), "{shown}");
         }

@@ -213,7 +213,8 @@ async fn locked_database_is_unavailable_within_the_time() {
 #[test]
 fn configuration_that_cannot_be_relied_on_is_an_error_at_start() {
     for (configuration, said) in [
-        ("[database.connections.a]\nurl = 'postgres://u:hunter2@h/d'", "only SQLite files can be read"),
+        ("[database.connections.a]\nurl = 'oracle://u:hunter2@h/d'", "`url` must begin with `sqlite:`"),
+        ("[database.connections.a]\nurl = 'postgres://u:hunter2@h:x/d'", "`url` is no `postgres://"),
         ("[database.connections.a]\nurl = 'sqlite:a.db'\nmax_rows = 0", "`max_rows` must be from 1"),
         ("[database.connections.a]\nurl = 'sqlite:a.db'\ntimeout = 5", "unknown key `database.connections.a.timeout`"),
         ("[database.connections.a]\nmax_rows = 5", "url"),

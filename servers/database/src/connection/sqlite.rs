@@ -72,7 +72,7 @@ impl SqliteFile {
     /// A sentence that does not repeat the URL, which may hold a password.
     pub fn new(url: &str, workspace: &Path) -> anyhow::Result<Self> {
         let Some(path) = url.strip_prefix("sqlite:") else {
-            bail!("only SQLite files can be read: `url` must be `sqlite:` and a path");
+            bail!("`url` must begin with `sqlite:`, `postgres://` or `mysql://`");
         };
         let path = path.strip_prefix("//").unwrap_or(path);
         let path = path.strip_suffix("?mode=ro").unwrap_or(path);
@@ -396,6 +396,7 @@ impl Places {
 fn bound(parameter: &Parameter) -> ToSqlOutput<'_> {
     ToSqlOutput::Borrowed(match parameter {
         Parameter::Null => ValueRef::Null,
+        Parameter::Boolean(value) => ValueRef::Integer(i64::from(*value)),
         Parameter::Integer(integer) => ValueRef::Integer(*integer),
         Parameter::Real(real) => ValueRef::Real(*real),
         Parameter::Text(text) => ValueRef::Text(text.as_bytes()),
@@ -439,6 +440,7 @@ mod tests {
 
     use super::*;
     use crate::statement::corpus::{ATTACKS, HONEST, SCHEMA};
+    use crate::statement::{Rules, Syntax};
 
     struct World {
         dir: TempDir,
@@ -530,7 +532,7 @@ mod tests {
         let world = World::new(SCHEMA);
         let before = world.files();
         for sql in HONEST {
-            let statement = ReadStatement::check(sql).unwrap();
+            let statement = ReadStatement::check(sql, &Rules::of(Syntax::Sqlite)).unwrap();
             let parameters = vec![Parameter::Integer(1); usize::from(sql.contains('?'))];
             let watch = Watch::new(Duration::from_secs(5), never());
             let refusal = world.file.query(&statement, &parameters, 10, &watch).err();

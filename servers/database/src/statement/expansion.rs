@@ -202,10 +202,10 @@ fn is_computed(select: &Select) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::statement::ReadStatement;
+    use crate::statement::{ReadStatement, Rules, Syntax};
 
     fn code(sql: &str) -> &'static str {
-        ReadStatement::check(sql).map_or_else(|refusal| refusal.code, |_| "ok")
+        ReadStatement::check(sql, &Rules::of(Syntax::Sqlite)).map_or_else(|refusal| refusal.code, |_| "ok")
     }
 
     fn nested(expression: &str, levels: usize) -> String {

@@ -1,14 +1,19 @@
-//! Cutting a statement into tokens exactly where SQLite does.
+//! Cutting a statement into tokens exactly where the engine does.
 //!
 //! The parser and the engine must not disagree about where a string, a comment or a statement ends: that is how a
-//! write hides in something that looks like text. So the text is cut here first, by SQLite's own rules and refusing
+//! write hides in something that looks like text. So the text is cut here first, by the engine's own rules and refusing
 //! whatever is unusual; comments and odd white space are gone afterwards, and what is left is both what the parser
 //! judges and what the engine gets. [`Tokens::quoted`] lets the caller check that the parser cut it alike.
+//!
+//! PostgreSQL and MySQL have several ways to write a string. Each is decoded here and written again in the one way
+//! that every reader understands: `'…'` with doubled quotes, and in MySQL with doubled backslashes.
 //!
 //! The alternative, to send what the parser prints from its tree, was rejected: a slip of the printer would answer
 //! another question than the one asked, and nobody would notice.
 
-use super::functions;
+use std::collections::BTreeSet;
+
+use super::{Syntax, functions};
 
 /// Longest statement: more than people write, and quick to judge.
 pub const STATEMENT_BYTES_MAX: usize = 100_000;
@@ -30,6 +35,10 @@ pub struct Tokens {
     pub quoted: Vec<(char, String)>,
     /// The first word, in upper case.
     pub first_word: String,
+    /// The operators.
+    pub operators: BTreeSet<String>,
+    /// Where in `text` each parameter is, and how it is written.
+    pub parameters: Vec<(usize, String)>,
 }
 
 /// Why a text is not one statement.
@@ -64,12 +73,19 @@ enum Kind {
 /// # Errors
 ///
 /// [`Malformed`] with a sentence for the caller.
-pub fn tokens(sql: &str) -> Result<Tokens, Malformed> {
-    let mut lexer = Lexer { sql, at: 0 };
-    let mut tokens = Tokens { text: String::with_capacity(sql.len()), quoted: Vec::new(), first_word: String::new() };
+pub fn tokens(sql: &str, syntax: Syntax) -> Result<Tokens, Malformed> {
+    let mut lexer = Lexer { sql, at: 0, syntax, decoded: None };
+    let mut tokens = Tokens {
+        text: String::with_capacity(sql.len()),
+        quoted: Vec::new(),
+        first_word: String::new(),
+        operators: BTreeSet::new(),
+        parameters: Vec::new(),
+    };
     let mut depth = Depth::default();
     let mut previous: Option<Kind> = None;
-    let mut word = Before::default();
+    let mut after_string = false;
+    let mut word = Before { word: "", after_operand: false, is_operand: false, syntax };
     loop {
         let apart = lexer.skip_space()?;
         let start = lexer.at;
@@ -87,6 +103,31 @@ pub fn tokens(sql: &str) -> Result<Tokens, Malformed> {
             && (apart || would_merge(previous, kind))
         {
             tokens.text.push(' ');
+        }
+        let decoded = lexer.decoded.take();
+        let is_string = kind == Kind::Quoted && (decoded.is_some() || token.starts_with('\''));
+        if syntax != Syntax::Sqlite && is_string && after_string {
+            // Engines join them, some only when a line ends between them.
+            return Err(malformed("two strings stand side by side"));
+        }
+        if is_string && previous.is_some_and(|previous| !word.may_precede_string(previous)) {
+            // To PostgreSQL that is a value of a type, whose rules may call any function; to the parser an alias.
+            return Err(malformed("a string stands behind a name; for a value of a type, write CAST"));
+        }
+        after_string = is_string;
+        if kind == Kind::Parameter {
+            tokens.parameters.push((tokens.text.len(), token.to_owned()));
+        }
+        if kind == Kind::Operator {
+            tokens.operators.insert(token.to_owned());
+        }
+        if let Some(content) = decoded {
+            syntax.write_string(&mut tokens.text, &content);
+            tokens.quoted.push(('\'', content));
+            depth.count(kind, token, &word)?;
+            previous = Some(kind);
+            word = word.then(kind, token);
+            continue;
         }
         tokens.text.push_str(token);
         if kind == Kind::Quoted {
@@ -128,6 +169,23 @@ fn unquote(token: &str) -> (char, String) {
 struct Lexer<'a> {
     sql: &'a str,
     at: usize,
+    syntax: Syntax,
+    /// What the string that was just taken says, where it is written again.
+    decoded: Option<String>,
+}
+
+impl Syntax {
+    /// Appends `content` as a string that every reader of this syntax understands alike.
+    fn write_string(self, text: &mut String, content: &str) {
+        text.push('\'');
+        for character in content.chars() {
+            if character == '\'' || (character == '\\' && self == Self::Mysql) {
+                text.push(character);
+            }
+            text.push(character);
+        }
+        text.push('\'');
+    }
 }
 
 impl Lexer<'_> {
@@ -145,15 +203,51 @@ impl Lexer<'_> {
         loop {
             match (self.peek(0), self.peek(1)) {
                 (Some(b' ' | b'\t' | b'\n' | b'\r' | b'\x0c'), _) => self.at += 1,
-                (Some(b'-'), Some(b'-')) => {
-                    self.at += self.rest().find('\n').unwrap_or(self.rest().len());
-                }
-                (Some(b'/'), Some(b'*')) => {
-                    // SQLite lets a comment run to the end of the text, and does not nest comments.
-                    let length = self.rest()[2..].find("*/").ok_or_else(|| token("a comment is not closed"))?;
-                    self.at += length + 4;
-                }
+                (Some(b'-'), Some(b'-')) if self.is_line_comment() => self.skip_line(),
+                (Some(b'#'), _) if self.syntax == Syntax::Mysql => self.skip_line(),
+                (Some(b'/'), Some(b'*')) => self.skip_comment()?,
                 _ => return Ok(self.at > start),
+            }
+        }
+    }
+
+    /// To MySQL `--` begins a comment only before a space; before anything else it is two signs.
+    fn is_line_comment(&self) -> bool {
+        self.syntax != Syntax::Mysql || self.peek(2).is_none_or(|byte| byte <= b' ')
+    }
+
+    fn skip_line(&mut self) {
+        let ends: &[char] = if self.syntax == Syntax::Postgres { &['\n', '\r'] } else { &['\n'] };
+        self.at += self.rest().find(ends).unwrap_or(self.rest().len());
+    }
+
+    fn skip_comment(&mut self) -> Result<(), Malformed> {
+        let not_closed = || malformed("a comment is not closed");
+        if self.syntax == Syntax::Mysql && (self.rest().starts_with("/*!") || self.rest().starts_with("/*M!")) {
+            return Err(malformed("a comment that the server runs is not allowed"));
+        }
+        if self.syntax != Syntax::Postgres {
+            // SQLite lets a comment run to the end of the text; neither it nor MySQL nests comments.
+            let length = self.rest()[2..].find("*/").ok_or_else(not_closed)?;
+            self.at += length + 4;
+            return Ok(());
+        }
+        let mut open = 0_usize;
+        loop {
+            match (self.peek(0), self.peek(1)) {
+                (Some(b'/'), Some(b'*')) => {
+                    open += 1;
+                    self.at += 2;
+                }
+                (Some(b'*'), Some(b'/')) => {
+                    open -= 1;
+                    self.at += 2;
+                    if open == 0 {
+                        return Ok(());
+                    }
+                }
+                (Some(_), _) => self.at += 1,
+                (None, _) => return Err(not_closed()),
             }
         }
     }
@@ -175,19 +269,29 @@ impl Lexer<'_> {
         let Some(byte) = self.peek(0) else { return Ok(None) };
         let kind = match byte {
             b'(' | b')' | b',' => self.take(1, Kind::Punctuation),
+            b'[' | b']' if self.syntax == Syntax::Postgres => self.take(1, Kind::Punctuation),
             b'.' if !self.peek(1).is_some_and(|next| next.is_ascii_digit()) => self.take(1, Kind::Punctuation),
             b'.' | b'0'..=b'9' => self.number()?,
-            b'\'' | b'"' | b'`' => self.quoted(char::from(byte))?,
-            b'[' => {
-                let length = self.rest().find(']').ok_or_else(|| token("`[` is not closed"))?;
+            b'\'' | b'"' if self.syntax == Syntax::Mysql => self.backslashed(0)?,
+            b'\'' | b'"' => self.quoted(char::from(byte))?,
+            b'`' if self.syntax != Syntax::Postgres => self.quoted('`')?,
+            b'e' | b'E' if self.syntax == Syntax::Postgres && self.peek(1) == Some(b'\'') => self.backslashed(1)?,
+            b'[' if self.syntax == Syntax::Sqlite => {
+                let length = self.rest().find(']').ok_or_else(|| malformed("`[` is not closed"))?;
                 self.take(length + 1, Kind::Quoted)
             }
-            b'x' | b'X' if self.peek(1) == Some(b'\'') => self.blob()?,
-            b'?' => {
+            b'x' | b'X' if self.peek(1) == Some(b'\'') && self.syntax != Syntax::Postgres => self.blob()?,
+            b'?' if self.syntax == Syntax::Mysql => self.take(1, Kind::Parameter),
+            b'?' if self.syntax == Syntax::Sqlite => {
                 let digits = self.digits(1);
                 self.take(1 + digits, Kind::Parameter)
             }
-            b'$' => self.dollar()?,
+            b'$' if self.syntax == Syntax::Postgres && !self.peek(1).is_some_and(|byte| byte.is_ascii_digit()) => {
+                self.dollar_quoted()?
+            }
+            b'$' if self.syntax != Syntax::Mysql => self.dollar()?,
+            b'@' | b'#' | b'?' | b':' | b'^' if self.syntax == Syntax::Postgres => self.operator()?,
+            b'^' if self.syntax == Syntax::Mysql => self.operator()?,
             b'+' | b'-' | b'*' | b'/' | b'%' | b'=' | b'<' | b'>' | b'!' | b'|' | b'&' | b'~' => self.operator()?,
             b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.. => self.word()?,
             _ => return Err(unexpected(self.rest())),
@@ -207,7 +311,7 @@ impl Lexer<'_> {
     fn quoted(&mut self, quote: char) -> Result<Kind, Malformed> {
         let mut end = 1;
         loop {
-            let next = self.rest()[end..].find(quote).ok_or_else(|| token(&format!("`{quote}` is not closed")))?;
+            let next = self.rest()[end..].find(quote).ok_or_else(|| malformed(&format!("`{quote}` is not closed")))?;
             end += next + 1;
             if !self.rest()[end..].starts_with(quote) {
                 return Ok(self.take(end, Kind::Quoted));
@@ -216,10 +320,63 @@ impl Lexer<'_> {
         }
     }
 
+    /// Takes a string in which a backslash means something; `prefix` is how long what stands before the quote is.
+    fn backslashed(&mut self, prefix: usize) -> Result<Kind, Malformed> {
+        let rest = self.sql.get(self.at + prefix..).unwrap_or_default();
+        let mut characters = rest.char_indices();
+        let quote = characters.next().map(|(_, quote)| quote).unwrap_or_default();
+        let mut content = String::new();
+        let mut characters = characters.peekable();
+        let not_closed = || malformed(&format!("`{quote}` is not closed"));
+        loop {
+            let (at, character) = characters.next().ok_or_else(not_closed)?;
+            if character == quote {
+                if characters.next_if(|(_, next)| *next == quote).is_none() {
+                    self.decoded = Some(content);
+                    return Ok(self.take(prefix + at + quote.len_utf8(), Kind::Quoted));
+                }
+                content.push(quote);
+            } else if character == '\\' {
+                let (_, escaped) = characters.next().ok_or_else(not_closed)?;
+                match (self.syntax, escaped) {
+                    (_, 'b') => content.push('\u{8}'),
+                    (_, 'n') => content.push('\n'),
+                    (_, 'r') => content.push('\r'),
+                    (_, 't') => content.push('\t'),
+                    (Syntax::Mysql, 'Z') => content.push('\u{1a}'),
+                    (Syntax::Mysql, '%' | '_') => content.extend(['\\', escaped]),
+                    (Syntax::Postgres, 'f') => content.push('\u{c}'),
+                    (Syntax::Postgres, '1'..='7' | 'x' | 'u' | 'U') | (_, '0') => {
+                        return Err(malformed("a string has a character written by its number; write it as it is"));
+                    }
+                    (_, other) => content.push(other),
+                }
+            } else {
+                content.push(character);
+            }
+        }
+    }
+
+    /// Takes `$tag$ … $tag$`.
+    fn dollar_quoted(&mut self) -> Result<Kind, Malformed> {
+        let rest = self.rest();
+        let tag = rest[1..]
+            .find(|character: char| !(character.is_ascii_alphanumeric() || character == '_'))
+            .map(|length| length + 1)
+            .filter(|end| rest[*end..].starts_with('$'))
+            .map(|end| &rest[..=end])
+            .ok_or_else(|| malformed("a parameter is `$1`, and a string `$$…$$`"))?;
+        let length = rest[tag.len()..].find(tag).ok_or_else(|| malformed(&format!("`{tag}` is not closed")))?;
+        let content = rest[tag.len()..tag.len() + length].to_owned();
+        let all = tag.len() * 2 + length;
+        self.decoded = Some(content);
+        Ok(self.take(all, Kind::Quoted))
+    }
+
     fn blob(&mut self) -> Result<Kind, Malformed> {
         let digits = self.sql.as_bytes()[self.at + 2..].iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         if digits % 2 != 0 || self.peek(2 + digits) != Some(b'\'') {
-            return Err(token("a blob x'…' is an even number of hexadecimal digits"));
+            return Err(malformed("a blob x'…' is an even number of hexadecimal digits"));
         }
         Ok(self.take(digits + 3, Kind::Quoted))
     }
@@ -228,8 +385,10 @@ impl Lexer<'_> {
     fn dollar(&mut self) -> Result<Kind, Malformed> {
         let digits = self.digits(1);
         let next = self.peek(1 + digits);
-        if digits == 0 || next.is_some_and(|byte| is_word(byte) || byte == b'(' || byte == b':') {
-            return Err(token("a parameter is `?`, `?1` or `$1`"));
+        if digits == 0
+            || next.is_some_and(|byte| is_word(byte) || byte == b'(' || (byte == b':' && self.syntax == Syntax::Sqlite))
+        {
+            return Err(malformed("a parameter is `?`, `?1` or `$1`"));
         }
         Ok(self.take(1 + digits, Kind::Parameter))
     }
@@ -238,7 +397,8 @@ impl Lexer<'_> {
         let bytes = &self.sql.as_bytes()[self.at..];
         let count = |from: usize| bytes[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
         let mut length = 0;
-        if bytes.len() > 2 && bytes[0] == b'0' && matches!(bytes[1], b'x' | b'X') {
+        let hexadecimal = self.syntax != Syntax::Postgres;
+        if hexadecimal && bytes.len() > 2 && bytes[0] == b'0' && matches!(bytes[1], b'x' | b'X') {
             length = 2 + bytes[2..].iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         } else {
             length += count(0);
@@ -266,7 +426,22 @@ impl Lexer<'_> {
             "->>", "->", "<=", "<>", "<<", ">=", ">>", "==", "!=", "||", "+", "-", "*", "/", "%", "=", "<", ">", "|",
             "&", "~",
         ];
-        match OPERATORS.iter().find(|operator| self.rest().starts_with(**operator)) {
+        const OF_POSTGRES: [&str; 58] = [
+            "!~~*", "->>", "#>>", "@@@", "||/", "!~*", "~~*", "!~~", "<<=", ">>=", "-|-", "<->", "|>>", "<<|", "&<|",
+            "|&>", "->", "#>", "#-", "@>", "<@", "?|", "?&", "@@", "@?", "||", "|/", "&&", "~*", "!~", "~~", "<<",
+            ">>", "<=", ">=", "<>", "!=", "&<", "&>", "=>", "::", "?", "&", "|", "#", "~", "=", "<", ">", "+", "-",
+            "*", "/", "%", "^", "@", ":", "^@",
+        ];
+        const OF_MYSQL: [&str; 24] = [
+            "->>", "<=>", "->", "<=", "<>", "<<", ">=", ">>", "!=", "||", "&&", "+", "-", "*", "/", "%", "=", "<", ">",
+            "|", "&", "~", "^", "!",
+        ];
+        let operators: &[&str] = match self.syntax {
+            Syntax::Sqlite => &OPERATORS,
+            Syntax::Postgres => &OF_POSTGRES,
+            Syntax::Mysql => &OF_MYSQL,
+        };
+        match operators.iter().find(|operator| self.rest().starts_with(**operator)) {
             Some(operator) => Ok(self.take(operator.len(), Kind::Operator)),
             None => Err(unexpected(self.rest())),
         }
@@ -282,6 +457,11 @@ impl Lexer<'_> {
         if length == 0 || next.is_some_and(|next| next == '$' || !next.is_ascii()) {
             return Err(unexpected(&self.rest()[length..]));
         }
+        // To SQLite this is a word and a string; to the others a string of another kind.
+        let unicode = next == Some('&') && matches!(self.peek(length + 1), Some(b'\'' | b'"'));
+        if self.syntax != Syntax::Sqlite && (matches!(next, Some('\'' | '"')) || unicode) {
+            return Err(malformed("a string or name with a prefix is not allowed"));
+        }
         Ok(self.take(length, Kind::Word))
     }
 }
@@ -290,7 +470,7 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
 }
 
-fn token(reason: &str) -> Malformed {
+fn malformed(reason: &str) -> Malformed {
     Malformed::Token(reason.to_owned())
 }
 
@@ -333,18 +513,20 @@ impl Level {
 impl Depth {
     fn count(&mut self, kind: Kind, token: &str, before: &Before<'_>) -> Result<(), Malformed> {
         match (kind, token) {
-            (_, "(") => {
-                if let Some(unknown) = self.here.unknown.take() {
+            (_, "(" | "[") if kind == Kind::Punctuation => {
+                if token == "("
+                    && let Some(unknown) = self.here.unknown.take()
+                {
                     return Err(Malformed::Function(unknown));
                 }
                 self.open.push(std::mem::take(&mut self.here));
-                self.here.unknown = (!before.is_known()).then(|| before.word.to_owned());
+                self.here.unknown = (token == "(" && !before.is_known()).then(|| before.word.to_owned());
                 if self.open.len() > PARENTHESES_MAX {
                     return Err(too_deep());
                 }
             }
-            (_, ")") => {
-                let mut outer = self.open.pop().ok_or_else(|| unexpected(")"))?;
+            (_, ")" | "]") if kind == Kind::Punctuation => {
+                let mut outer = self.open.pop().ok_or_else(|| unexpected(token))?;
                 self.here.end_segment();
                 outer.below = outer.below.max(self.here.deepest + 1);
                 self.here = outer;
@@ -360,7 +542,7 @@ impl Depth {
     fn finish(mut self) -> Result<(), Malformed> {
         self.here.end_segment();
         match (self.open.is_empty(), self.here.deepest > DEPTH_MAX) {
-            (false, _) => Err(token("`(` is not closed")),
+            (false, _) => Err(malformed("`(` is not closed")),
             (true, true) => Err(too_deep()),
             (true, false) => Ok(()),
         }
@@ -368,7 +550,7 @@ impl Depth {
 }
 
 /// What stands before a parenthesis.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Before<'a> {
     /// The word, or nothing when it is something else.
     word: &'a str,
@@ -376,6 +558,7 @@ struct Before<'a> {
     after_operand: bool,
     /// Whether what was last read can be the end of a value or a name.
     is_operand: bool,
+    syntax: Syntax,
 }
 
 impl<'a> Before<'a> {
@@ -384,12 +567,24 @@ impl<'a> Before<'a> {
         let (word, is_operand) = match kind {
             Kind::Word => (token, !is_one_of(&WORDS, token) && !is_one_of(&INFIX, token)),
             Kind::Number | Kind::Parameter | Kind::Quoted => ("", true),
-            Kind::Punctuation => ("", token == ")"),
+            Kind::Punctuation => ("", matches!(token, ")" | "]")),
             Kind::Operator => ("", false),
         };
         // `x NOT IN (`: the operand is that before NOT.
         let negated = self.word.eq_ignore_ascii_case("not") && self.after_operand;
-        Self { word, after_operand: self.is_operand || negated, is_operand }
+        Self { word, after_operand: self.is_operand || negated, is_operand, syntax: self.syntax }
+    }
+
+    /// Whether a string may follow, and be no more than a string.
+    fn may_precede_string(&self, previous: Kind) -> bool {
+        match (self.syntax, previous) {
+            (Syntax::Sqlite, _) | (_, Kind::Operator | Kind::Number | Kind::Parameter) => true,
+            // `_latin1 'x'` is a string of another kind.
+            (Syntax::Mysql, _) => !self.word.starts_with('_'),
+            (Syntax::Postgres, Kind::Word) => is_one_of(&BEFORE_STRING, self.word),
+            (Syntax::Postgres, Kind::Punctuation) => !self.is_operand,
+            (Syntax::Postgres, Kind::Quoted) => false,
+        }
     }
 
     /// Whether the parentheses may have others in them.
@@ -402,10 +597,78 @@ impl<'a> Before<'a> {
         self.word.is_empty()
             || is_one_of(&WORDS, self.word)
             || (is_one_of(&INFIX, self.word) && self.after_operand)
-            || functions::is_allowed(self.word)
-            || functions::is_allowed_as_table(self.word)
+            || (self.syntax != Syntax::Sqlite && is_one_of(&WORDS_OF_OTHERS, self.word))
+            || functions::is_allowed(self.syntax, self.word)
+            || functions::is_allowed_as_table(self.syntax, self.word)
     }
 }
+
+/// PostgreSQL's words that stand before a string: syntax, and types of its own.
+const BEFORE_STRING: [&str; 63] = [
+    "all",
+    "and",
+    "any",
+    "asymmetric",
+    "between",
+    "bigint",
+    "bool",
+    "boolean",
+    "both",
+    "bytea",
+    "by",
+    "case",
+    "cidr",
+    "date",
+    "daterange",
+    "distinct",
+    "else",
+    "escape",
+    "extract",
+    "for",
+    "from",
+    "having",
+    "ilike",
+    "in",
+    "inet",
+    "int",
+    "int4range",
+    "int8range",
+    "integer",
+    "interval",
+    "is",
+    "json",
+    "jsonb",
+    "leading",
+    "like",
+    "limit",
+    "macaddr",
+    "not",
+    "numeric",
+    "numrange",
+    "offset",
+    "on",
+    "or",
+    "placing",
+    "point",
+    "precision",
+    "real",
+    "select",
+    "symmetric",
+    "text",
+    "then",
+    "time",
+    "timestamp",
+    "timestamptz",
+    "timetz",
+    "to",
+    "trailing",
+    "tsrange",
+    "tstzrange",
+    "uuid",
+    "when",
+    "where",
+    "zone",
+];
 
 /// SQLite's words that stand between two operands, before a parenthesis.
 const INFIX: [&str; 13] =
@@ -443,6 +706,32 @@ const WORDS: [&str; 30] = [
     "when",
     "where",
     "with",
+];
+
+/// Words of PostgreSQL and MySQL that stand before a parenthesis, or never end an operand.
+const WORDS_OF_OTHERS: [&str; 22] = [
+    "any",
+    "array",
+    "cube",
+    "div",
+    "extract",
+    "group",
+    "ilike",
+    "interval",
+    "lateral",
+    "ordinality",
+    "regexp",
+    "rlike",
+    "rollup",
+    "row",
+    "sets",
+    "similar",
+    "some",
+    "to",
+    "variadic",
+    "within",
+    "xor",
+    "rows",
 ];
 
 fn is_one_of(words: &[&str], word: &str) -> bool {
@@ -485,6 +774,10 @@ mod tests {
 
     use super::*;
 
+    fn tokens(sql: &str) -> Result<Tokens, Malformed> {
+        super::tokens(sql, Syntax::Sqlite)
+    }
+
     fn text(sql: &str) -> String {
         tokens(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}")).text
     }
@@ -509,6 +802,69 @@ mod tests {
         let quoted = tokens("SELECT 'it''s', \"a\"\"b\", [c], `e`, x'00fF'").unwrap().quoted;
         let expected = [('\'', "it's"), ('"', "a\"b"), ('[', "c"), ('`', "e"), ('x', "00fF")];
         assert_eq!(quoted, expected.map(|(quote, content)| (quote, content.to_owned())));
+    }
+
+    #[test]
+    fn strings_of_other_engines_are_written_in_one_way() {
+        let postgres = |sql| super::tokens(sql, Syntax::Postgres).map(|tokens| tokens.text);
+        for (sql, expected) in [
+            ("SELECT 'a''b', 'a\\b'", "SELECT 'a''b', 'a\\b'"),
+            ("SELECT E'a\\'b\\n''\\\\', $$it's$$, $x$ $$ $x$", "SELECT 'a''b\n''\\', 'it''s', ' $$ '"),
+            ("SELECT 1 /* /* */ ; */ -- x\r+ 1", "SELECT 1 + 1"),
+            ("SELECT a::int, $1 :: text, b[1:2], c ->> 'x'", "SELECT a::int, $1 :: text, b[1:2], c ->> 'x'"),
+        ] {
+            assert_eq!(postgres(sql).as_deref(), Ok(expected), "{sql}");
+        }
+        for sql in [
+            "SELECT U&'a'",
+            "SELECT U&\"a\"",
+            "SELECT N'a'",
+            "SELECT B'1'",
+            "SELECT x'1F'",
+            "SELECT E'\\x41'",
+            "SELECT E'\\u0041'",
+            "SELECT 'a' 'b'",
+            "SELECT 'a'\n'b'",
+            "SELECT mytype '1'",
+            "SELECT \"mytype\" '1'",
+            "SELECT numeric(1) '1'",
+            "SELECT mytype $$1$$",
+            "SELECT `a`",
+            "SELECT $a",
+            "SELECT $a$ b",
+            "SELECT /* /* */ 1",
+            "SELECT E'a\\",
+            "SELECT 0x1F",
+            "SELECT a\"b\"",
+        ] {
+            assert!(postgres(sql).is_err(), "{sql}: {:?}", postgres(sql));
+        }
+        let mysql = |sql| super::tokens(sql, Syntax::Mysql).map(|tokens| tokens.text);
+        for (sql, expected) in [
+            ("SELECT 'a\\'b', \"it's\", 'a\\\\', \"\\%\"", "SELECT 'a''b', 'it''s', 'a\\\\', '\\\\%'"),
+            ("SELECT 1 # x\n+ 1 -- y", "SELECT 1 + 1"),
+            ("SELECT 1--1", "SELECT 1- -1"),
+            ("SELECT `a``b` FROM t WHERE a <=> ?", "SELECT `a``b` FROM t WHERE a <=> ?"),
+        ] {
+            assert_eq!(mysql(sql).as_deref(), Ok(expected), "{sql}");
+        }
+        for sql in [
+            "SELECT /*! 1 */",
+            "SELECT /*!50000 1 */",
+            "SELECT /*M!100 1 */",
+            "SELECT @a",
+            "SELECT @@a",
+            "SELECT _utf8 'a'",
+            "SELECT _utf8'a'",
+            "SELECT n'a'",
+            "SELECT b'1'",
+            "SELECT 'a\\",
+            "SELECT 'a' 'b'",
+            "SELECT a := 1",
+            "SELECT '\\0'",
+        ] {
+            assert!(mysql(sql).is_err(), "{sql}: {:?}", mysql(sql));
+        }
     }
 
     #[test]
@@ -618,6 +974,17 @@ mod tests {
         #[test]
         fn never_panics(sql in "\\PC{0,60}") {
             let _ = tokens(&sql);
+        }
+
+        /// Of what is written again too.
+        #[test]
+        fn cutting_is_stable_elsewhere(sql in "[ 'a-eE\"`;x0-9/*+<>|.,()\\[\\]?$=#!\\\\\n-]{0,40}", postgres: bool) {
+            let syntax = if postgres { Syntax::Postgres } else { Syntax::Mysql };
+            if let Ok(first) = super::tokens(&sql, syntax) {
+                let second = super::tokens(&first.text, syntax).unwrap();
+                prop_assert_eq!(&second.text, &first.text);
+                prop_assert_eq!(second.quoted, first.quoted);
+            }
         }
 
         /// Cutting again changes nothing: what the parser reads is what the engine reads.

@@ -4,26 +4,34 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    CastKind, CeilFloorKind, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query,
-    Select, SelectFlavor, SetExpr, Statement, TableFactor, Value, Visit, Visitor,
+    AccessExpr, ArrayElemTypeDef, BinaryOperator, CastKind, CeilFloorKind, DataType, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Select, SelectFlavor, SetExpr, Statement, TableAlias,
+    TableFactor, UnaryOperator, Value, Visit, Visitor,
 };
 use tollgate_shared::refusal::Refusal;
 
-use super::{function_not_allowed, functions, not_parsed, not_read_only};
+use super::{Rules, Syntax, function_not_allowed, functions, not_parsed, not_read_only};
 
 /// Longest list of characters for `trim`: SQLite compares every character with every one of these, and cannot be
 /// stopped inside of it.
 const TRIM_BYTES_MAX: usize = 200;
 
 /// What a statement names.
-#[derive(Debug, Default)]
-pub(super) struct Walk {
+#[derive(Debug)]
+pub(super) struct Walk<'a> {
+    rules: &'a Rules,
     /// `select` or `values`.
     pub(super) kind: &'static str,
     /// The tables, common table expressions left out.
     pub(super) tables: BTreeSet<String>,
     /// The functions, in lower case.
     pub(super) functions: BTreeSet<String>,
+    /// The tables as the engine looks for them, common table expressions included.
+    pub(super) relations: BTreeSet<(Option<String>, String)>,
+    /// What stands after a full stop: columns, and in PostgreSQL functions too.
+    pub(super) attributes: BTreeSet<String>,
+    /// The types that are not built in, as the engine reads them.
+    pub(super) types: BTreeSet<String>,
     common: BTreeSet<String>,
 }
 
@@ -32,8 +40,17 @@ pub(super) struct Walk {
 /// # Errors
 ///
 /// The first thing that is not known to be a read.
-pub(super) fn walk(query: &Query) -> Result<Walk, Refusal> {
-    let mut walk = Walk { kind: kind(&query.body), ..Walk::default() };
+pub(super) fn walk<'a>(query: &Query, rules: &'a Rules) -> Result<Walk<'a>, Refusal> {
+    let mut walk = Walk {
+        rules,
+        kind: kind(&query.body),
+        tables: BTreeSet::new(),
+        functions: BTreeSet::new(),
+        relations: BTreeSet::new(),
+        attributes: BTreeSet::new(),
+        types: BTreeSet::new(),
+        common: BTreeSet::new(),
+    };
     if let ControlFlow::Break(refusal) = query.visit(&mut walk) {
         return Err(refusal);
     }
@@ -50,7 +67,7 @@ fn kind(body: &SetExpr) -> &'static str {
     }
 }
 
-impl Visitor for Walk {
+impl Visitor for Walk<'_> {
     type Break = Refusal;
 
     fn pre_visit_statement(&mut self, _: &Statement) -> ControlFlow<Refusal> {
@@ -79,7 +96,11 @@ impl Visitor for Walk {
     }
 }
 
-impl Walk {
+impl Walk<'_> {
+    fn syntax(&self) -> Syntax {
+        self.rules.syntax
+    }
+
     fn query(&mut self, query: &Query) -> Result<(), Refusal> {
         // In full, so that a field that a new parser adds is looked at before it compiles.
         let Query {
@@ -98,18 +119,18 @@ impl Walk {
             return Err(not_read_only("a query that takes locks"));
         }
         check_body(body)?;
-        let foreign = fetch.is_some()
+        let is_foreign = (fetch.is_some() && self.syntax() != Syntax::Postgres)
             || for_clause.is_some()
             || settings.is_some()
             || format_clause.is_some()
             || !pipe_operators.is_empty();
-        if foreign {
-            return Err(foreign_to_sqlite("a clause"));
+        if is_foreign {
+            return Err(foreign("a clause"));
         }
         if let Some(with) = with {
             for table in &with.cte_tables {
                 if table.from.is_some() {
-                    return Err(foreign_to_sqlite("a clause"));
+                    return Err(foreign("a clause"));
                 }
                 self.common.insert(table.alias.name.value.to_lowercase());
             }
@@ -119,15 +140,19 @@ impl Walk {
 
     fn relation(&mut self, relation: &ObjectName) -> Result<(), Refusal> {
         let (schema, name) = table_name(relation)?;
-        let known_schema = schema.is_none_or(|schema| schema.eq_ignore_ascii_case("main"));
-        if !known_schema || !functions::is_table(name) {
+        let (schema, name) = (schema.map(|schema| self.folded(schema)), self.folded(name));
+        if !functions::is_table(self.syntax(), schema.as_deref(), &name) {
             return Err(Refusal::refused(
                 "table_not_allowed",
-                format!("`{}` is not a table of this database", shown(name)),
+                format!("`{}` is not a table that may be read", shown(&name)),
                 "use list_tables for the tables that there are",
             ));
         }
-        self.tables.insert(name.to_owned());
+        self.tables.insert(match &schema {
+            Some(schema) if self.syntax() != Syntax::Sqlite => format!("{schema}.{name}"),
+            _ => name.clone(),
+        });
+        self.relations.insert((schema, name));
         Ok(())
     }
 
@@ -135,7 +160,7 @@ impl Walk {
         match factor {
             TableFactor::Table {
                 name,
-                alias: _,
+                alias,
                 args,
                 with_hints,
                 version,
@@ -145,38 +170,115 @@ impl Walk {
                 sample,
                 index_hints,
             } => {
-                let foreign = !with_hints.is_empty()
+                let is_foreign = !with_hints.is_empty()
                     || version.is_some()
-                    || *with_ordinality
+                    || (*with_ordinality && self.syntax() != Syntax::Postgres)
                     || !partitions.is_empty()
                     || json_path.is_some()
                     || sample.is_some()
-                    || !index_hints.is_empty();
-                if foreign {
-                    return Err(foreign_to_sqlite("a clause of a table"));
+                    || (!index_hints.is_empty() && self.syntax() != Syntax::Mysql);
+                if is_foreign {
+                    return Err(foreign("a clause of a table"));
                 }
+                self.alias(alias.as_ref());
                 match args {
-                    Some(args) if args.settings.is_some() => Err(foreign_to_sqlite("a clause of a table")),
-                    Some(_) => {
-                        let (_, name) = table_name(name)?;
-                        if !functions::is_allowed_as_table(name) {
-                            return Err(function_not_allowed(name));
-                        }
-                        self.functions.insert(name.to_ascii_lowercase());
-                        Ok(())
-                    }
+                    Some(args) if args.settings.is_some() => Err(foreign("a clause of a table")),
+                    Some(_) => self.table_function(name),
                     None => Ok(()),
                 }
             }
-            TableFactor::Derived { lateral: false, sample: None, .. } | TableFactor::NestedJoin { .. } => Ok(()),
-            _ => Err(foreign_to_sqlite("a kind of table")),
+            TableFactor::Derived { lateral, sample: None, alias, .. }
+                if !lateral || self.syntax() != Syntax::Sqlite =>
+            {
+                self.alias(alias.as_ref());
+                Ok(())
+            }
+            TableFactor::NestedJoin { .. } => Ok(()),
+            TableFactor::Function { name, alias, .. } if self.syntax() == Syntax::Postgres => {
+                self.alias(alias.as_ref());
+                self.table_function(name)
+            }
+            TableFactor::UNNEST { with_offset: false, alias, .. } if self.syntax() == Syntax::Postgres => {
+                self.alias(alias.as_ref());
+                self.functions.insert("unnest".to_owned());
+                Ok(())
+            }
+            _ => Err(foreign("a kind of table")),
+        }
+    }
+
+    fn table_function(&mut self, name: &ObjectName) -> Result<(), Refusal> {
+        let (schema, name) = table_name(name)?;
+        let (schema, name) = (schema.map(|schema| self.folded(schema)), self.folded(name));
+        let own = schema.as_deref().is_none_or(|schema| schema == "pg_catalog" || self.syntax() == Syntax::Sqlite);
+        let known = own && functions::is_allowed_as_table(self.syntax(), &name) && self.is_plain(&name);
+        if !known && !self.rules.allows(schema.as_deref(), &name) {
+            return Err(function_not_allowed(&name));
+        }
+        self.functions.insert(qualified(schema.as_deref(), &name));
+        Ok(())
+    }
+
+    /// Returns a name as the engine looks for it.
+    fn folded(&self, name: &Ident) -> String {
+        match (self.syntax(), name.quote_style) {
+            (Syntax::Postgres, None) => name.value.to_ascii_lowercase(),
+            _ => name.value.clone(),
+        }
+    }
+
+    /// Whether the name can be that of a function of the engine's own: to PostgreSQL `"LOWER"` is another one.
+    fn is_plain(&self, name: &str) -> bool {
+        self.syntax() != Syntax::Postgres || !name.bytes().any(|byte| byte.is_ascii_uppercase())
+    }
+
+    fn alias(&mut self, alias: Option<&TableAlias>) {
+        for column in alias.iter().flat_map(|alias| &alias.columns) {
+            if let Some(data_type) = &column.data_type {
+                self.data_type(data_type);
+            }
+        }
+    }
+
+    fn data_type(&mut self, data_type: &DataType) {
+        match data_type {
+            DataType::Custom(name, _) => drop(self.types.insert(name.to_string())),
+            DataType::Array(
+                ArrayElemTypeDef::AngleBracket(inner)
+                | ArrayElemTypeDef::SquareBracket(inner, _)
+                | ArrayElemTypeDef::Parenthesis(inner),
+            ) => self.data_type(inner),
+            _ => {}
         }
     }
 
     fn expression(&mut self, expression: &Expr) -> Result<(), Refusal> {
+        match self.syntax() {
+            Syntax::Postgres => {
+                if let Some(result) = self.expression_of_postgres(expression) {
+                    return result;
+                }
+            }
+            Syntax::Mysql => {
+                if let Some(result) = self.expression_of_mysql(expression) {
+                    return result;
+                }
+            }
+            Syntax::Sqlite => {}
+        }
         match expression {
+            Expr::CompoundIdentifier(parts) => {
+                self.attributes.extend(parts.last().map(|part| self.folded(part)));
+                Ok(())
+            }
+            Expr::BinaryOp { op: BinaryOperator::PGCustomBinaryOperator(_) | BinaryOperator::Custom(_), .. } => {
+                Err(foreign("an operator"))
+            }
+            Expr::Cast { kind: CastKind::Cast, format: None, data_type, .. } => {
+                self.data_type(data_type);
+                Ok(())
+            }
             Expr::Identifier(_)
-            | Expr::CompoundIdentifier(_)
             | Expr::IsFalse(_)
             | Expr::IsNotFalse(_)
             | Expr::IsTrue(_)
@@ -192,7 +294,6 @@ impl Walk {
             | Expr::Like { any: false, .. }
             | Expr::RLike { regexp: true, .. }
             | Expr::UnaryOp { .. }
-            | Expr::Cast { kind: CastKind::Cast, format: None, .. }
             | Expr::Collate { .. }
             | Expr::Nested(_)
             | Expr::Value(_)
@@ -213,35 +314,114 @@ impl Walk {
                 self.call("trim")
             }
             Expr::Function(function) => self.function(function),
-            _ => Err(foreign_to_sqlite("an expression")),
+            _ => Err(foreign("an expression")),
         }
+    }
+
+    /// Decides on what PostgreSQL has beyond what all have.
+    fn expression_of_postgres(&mut self, expression: &Expr) -> Option<Result<(), Refusal>> {
+        let result = match expression {
+            Expr::ILike { any: false, .. }
+            | Expr::SimilarTo { .. }
+            | Expr::AtTimeZone { .. }
+            | Expr::IsUnknown(_)
+            | Expr::IsNotUnknown(_)
+            | Expr::IsNormalized { .. }
+            | Expr::IsJson { .. }
+            | Expr::GroupingSets(_)
+            | Expr::Cube(_)
+            | Expr::Rollup(_)
+            | Expr::Array(_)
+            | Expr::Interval(_) => Ok(()),
+            Expr::AnyOp { compare_op, .. } | Expr::AllOp { compare_op, .. } => match compare_op {
+                BinaryOperator::PGCustomBinaryOperator(_) | BinaryOperator::Custom(_) => Err(foreign("an operator")),
+                _ => Ok(()),
+            },
+            Expr::UnaryOp { op: UnaryOperator::Hash, .. } => Err(foreign("an operator")),
+            Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, format: None, data_type, .. } => {
+                self.data_type(data_type);
+                Ok(())
+            }
+            Expr::TypedString(string) if !string.uses_odbc_syntax => {
+                self.data_type(&string.data_type);
+                Ok(())
+            }
+            Expr::Extract { .. } => self.call("extract"),
+            Expr::Position { .. } => self.call("position"),
+            Expr::Overlay { .. } => self.call("overlay"),
+            Expr::Trim { trim_characters: None, .. } => self.call("trim"),
+            Expr::CompoundFieldAccess { access_chain, .. } => {
+                for access in access_chain {
+                    if let AccessExpr::Dot(field) = access {
+                        let Expr::Identifier(field) = field else {
+                            // `(t).*` and calls.
+                            return Some(Err(foreign("what follows a full stop")));
+                        };
+                        self.attributes.insert(self.folded(field));
+                    }
+                }
+                Ok(())
+            }
+            _ => return None,
+        };
+        Some(result)
+    }
+
+    /// Decides on what MySQL has beyond what all have.
+    fn expression_of_mysql(&mut self, expression: &Expr) -> Option<Result<(), Refusal>> {
+        let result = match expression {
+            Expr::Interval(_) | Expr::MatchAgainst { .. } | Expr::IsUnknown(_) | Expr::IsNotUnknown(_) => Ok(()),
+            Expr::RLike { .. } => Ok(()),
+            Expr::Convert { is_try: false, styles, .. } if styles.is_empty() => self.call("convert"),
+            Expr::TypedString(string) if !string.uses_odbc_syntax => Ok(()),
+            Expr::Extract { .. } => self.call("extract"),
+            Expr::Position { .. } => self.call("position"),
+            Expr::Trim { trim_characters: None, .. } => self.call("trim"),
+            _ => return None,
+        };
+        Some(result)
     }
 
     fn function(&mut self, function: &Function) -> Result<(), Refusal> {
         let Function { name, uses_odbc_syntax, parameters, args, within_group, filter: _, null_treatment, over: _ } =
             function;
-        let foreign = *uses_odbc_syntax
+        let is_foreign = *uses_odbc_syntax
             || !matches!(parameters, FunctionArguments::None)
-            || !within_group.is_empty()
+            || (!within_group.is_empty() && self.syntax() == Syntax::Sqlite)
             || null_treatment.is_some();
-        if foreign {
-            return Err(foreign_to_sqlite("a clause of a function"));
+        if is_foreign {
+            return Err(foreign("a clause of a function"));
         }
-        let (None, name) = table_name(name)? else {
-            return Err(foreign_to_sqlite("a function with a schema"));
-        };
+        let (schema, name) = table_name(name)?;
+        let (schema, name) = (schema.map(|schema| self.folded(schema)), self.folded(name));
+        if self.syntax() != Syntax::Sqlite {
+            let own = match schema.as_deref() {
+                None => true,
+                Some(schema) => schema == "pg_catalog" && self.syntax() == Syntax::Postgres,
+            };
+            let known = own && functions::is_allowed(self.syntax(), &name) && self.is_plain(&name);
+            if !known && !self.rules.allows(schema.as_deref(), &name) {
+                return Err(function_not_allowed(&name));
+            }
+            self.functions.insert(qualified(schema.as_deref(), &name));
+            return Ok(());
+        }
+        if schema.is_some() {
+            return Err(foreign("a function with a schema"));
+        }
+        let name = name.as_str();
         self.call(name)?;
         // SQLite compares each character of the one with each of the other, and cannot be stopped meanwhile.
         if ["ltrim", "rtrim", "trim", "unhex"].iter().any(|known| known.eq_ignore_ascii_case(name)) {
             let FunctionArguments::List(list) = args else { return Ok(()) };
             let further: Option<Vec<Expr>> = list.args.iter().skip(1).map(plain_argument).collect();
-            check_trim(&further.ok_or_else(|| foreign_to_sqlite("an argument"))?)?;
+            check_trim(&further.ok_or_else(|| foreign("an argument"))?)?;
         }
         Ok(())
     }
 
     fn call(&mut self, name: &str) -> Result<(), Refusal> {
-        if !functions::is_allowed(name) {
+        if !functions::is_allowed(self.syntax(), name) {
             return Err(function_not_allowed(name));
         }
         self.functions.insert(name.to_ascii_lowercase());
@@ -259,7 +439,7 @@ fn check_body(body: &SetExpr) -> Result<(), Refusal> {
             SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
                 return Err(not_read_only("a query that changes rows"));
             }
-            SetExpr::Table(_) => return Err(foreign_to_sqlite("TABLE")),
+            SetExpr::Table(_) => return Err(foreign("TABLE")),
         }
     }
     Ok(())
@@ -295,7 +475,7 @@ fn check_select(select: &Select) -> Result<(), Refusal> {
     if into.is_some() {
         return Err(not_read_only("SELECT INTO"));
     }
-    let foreign = !optimizer_hints.is_empty()
+    let is_foreign = !optimizer_hints.is_empty()
         || select_modifiers.is_some()
         || top.is_some()
         || exclude.is_some()
@@ -308,7 +488,7 @@ fn check_select(select: &Select) -> Result<(), Refusal> {
         || qualify.is_some()
         || value_table_mode.is_some()
         || *flavor != SelectFlavor::Standard;
-    if foreign { Err(foreign_to_sqlite("a clause")) } else { Ok(()) }
+    if is_foreign { Err(foreign("a clause")) } else { Ok(()) }
 }
 
 fn check_trim(characters: &[Expr]) -> Result<(), Refusal> {
@@ -337,17 +517,24 @@ fn plain_argument(argument: &FunctionArg) -> Option<Expr> {
 }
 
 /// Returns the schema and the name of a table or function.
-fn table_name(name: &ObjectName) -> Result<(Option<&str>, &str), Refusal> {
+fn table_name(name: &ObjectName) -> Result<(Option<&Ident>, &Ident), Refusal> {
     let parts: Option<Vec<&Ident>> = name.0.iter().map(|part| part.as_ident()).collect();
     match parts.as_deref() {
-        Some([name]) => Ok((None, &name.value)),
-        Some([schema, name]) => Ok((Some(&schema.value), &name.value)),
-        _ => Err(foreign_to_sqlite("a name")),
+        Some([name]) => Ok((None, name)),
+        Some([schema, name]) => Ok((Some(schema), name)),
+        _ => Err(foreign("a name")),
     }
 }
 
-fn foreign_to_sqlite(what: &str) -> Refusal {
-    not_parsed(&format!("{what} in it is not SQLite's"))
+fn foreign(what: &str) -> Refusal {
+    not_parsed(&format!("{what} in it is not one that a plain read has"))
+}
+
+fn qualified(schema: Option<&str>, name: &str) -> String {
+    match schema {
+        Some(schema) if schema != "pg_catalog" => format!("{schema}.{name}"),
+        _ => name.to_owned(),
+    }
 }
 
 fn shown(name: &str) -> String {

@@ -24,7 +24,7 @@ struct Databases {
 struct Entry {
     /// What `database` takes.
     name: String,
-    /// `sqlite`.
+    /// `sqlite`, `postgresql` or `mysql`: whose SQL it takes.
     engine: &'static str,
     /// How many rows an answer has at most.
     max_rows: usize,

@@ -48,7 +48,7 @@ struct Tables {
 struct Entry {
     /// Its name.
     name: String,
-    /// `table`, `view` or `virtual`.
+    /// `table`, `view`, `materialized view`, `foreign table` or `virtual`.
     kind: String,
     /// How many columns it has.
     columns: usize,
@@ -58,7 +58,8 @@ pub(super) fn tool() -> Defined<Database> {
     Tool::new(
         "list_tables",
         "Tables",
-        "List the tables and views of a database. For columns, query pragma_table_info('<table>').",
+        "List the tables and views of a database. For columns, query information_schema.columns, or on SQLite \
+         pragma_table_info('<table>').",
         Effect::Reads,
         Price::PerCall("database.schema"),
     )

@@ -19,7 +19,7 @@ struct Request {
     database: Option<String>,
     /// One SELECT, VALUES or WITH … SELECT.
     sql: String,
-    /// The values of `?` (or `?1`, `$1`) in order: null, boolean, number, string or {"base64": "…"}.
+    /// The values of `?` (PostgreSQL: `$1`) in order: null, boolean, number, string or {"base64": "…"}.
     #[schemars(schema_with = "params_schema")]
     params: Option<Vec<Value>>,
     /// Rows per answer; default and at most what the operator allows.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::Connection;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
-use crate::statement::functions;
+use crate::statement::{Syntax, functions};
 
 /// Answers SQLite's questions, and remembers them.
 #[derive(Clone, Debug, Default)]
@@ -59,14 +59,15 @@ impl State {
     fn answer(&mut self, action: AuthAction<'_>) -> Authorization {
         let denied = match action {
             AuthAction::Select | AuthAction::Recursive => None,
-            AuthAction::Read { table_name, .. } if functions::is_table(table_name) => {
-                if !functions::is_allowed_as_table(table_name) && !self.seen.tables.contains(table_name) {
+            AuthAction::Read { table_name, .. } if functions::is_table(Syntax::Sqlite, None, table_name) => {
+                if !functions::is_allowed_as_table(Syntax::Sqlite, table_name) && !self.seen.tables.contains(table_name)
+                {
                     self.seen.tables.insert(table_name.to_owned());
                 }
                 None
             }
             AuthAction::Read { table_name, .. } => Some(Denied::Table(table_name.to_owned())),
-            AuthAction::Function { function_name } if functions::is_allowed(function_name) => {
+            AuthAction::Function { function_name } if functions::is_allowed(Syntax::Sqlite, function_name) => {
                 self.seen.functions.insert(function_name.to_ascii_lowercase());
                 None
             }

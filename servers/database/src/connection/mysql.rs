@@ -1,0 +1,519 @@
+//! MySQL and MariaDB, read only.
+//!
+//! What an agent wrote reaches the server as a prepared statement only, which is one statement; before it runs, the
+//! server has to take it as a subquery too, which only a read can be. The session reads only, as does its
+//! transaction, which is always rolled back. Views are taken apart and judged as statements are, since they call
+//! functions that a statement does not show.
+
+mod values;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, ensure};
+use futures::TryStreamExt;
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError};
+use sqlx::{
+    AssertSqlSafe, Column as _, ConnectOptions, Connection as _, Either, Executor, Row, SqlSafeStr, Statement as _,
+    TypeInfo,
+};
+use tokio::runtime::Handle;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit};
+use tokio::time::timeout;
+use tollgate_shared::refusal::Refusal;
+
+use super::{Inspected, Limits, TableEntry, timed_out};
+use crate::config::ConnectionConfig;
+use crate::parameters::Parameter;
+use crate::rows::{COLUMNS_MAX, More, Rows, RowsBuilder};
+use crate::statement::{ReadStatement, Rules, Syntax};
+
+/// How strings and names are quoted has to be what the first lock takes it for.
+const SQL_MODE: &str = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,IGNORE_SPACE";
+
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+const CANCEL_MAX: Duration = Duration::from_secs(2);
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// How many views lie behind the tables of a statement at most.
+const VIEWS_MAX: usize = 100;
+
+/// Engines that keep rows themselves; others open connections or files when they are read.
+const ENGINES: [&str; 8] = ["aria", "archive", "innodb", "memory", "myisam", "myrocks", "ndbcluster", "rocksdb"];
+
+/// A MySQL or MariaDB server as the operator named it.
+#[derive(Debug)]
+pub struct Mysql {
+    options: MySqlConnectOptions,
+    rules: Rules,
+    limits: Limits,
+    read_only_role: bool,
+    idle: Mutex<Vec<Idle>>,
+    role: OnceCell<Vec<String>>,
+}
+
+struct Idle {
+    connection: MySqlConnection,
+    id: u64,
+    since: Instant,
+}
+
+impl fmt::Debug for Idle {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Idle").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// A connection in a transaction that only reads.
+struct Lease {
+    connection: Option<MySqlConnection>,
+    id: u64,
+    server: Arc<Mysql>,
+    slot: Option<OwnedSemaphorePermit>,
+    abandoned: bool,
+}
+
+impl Mysql {
+    /// Reads a URL: `mysql://user:password@host/database`.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that does not repeat the URL, which may hold a password.
+    pub fn new(config: &ConnectionConfig, limits: Limits) -> anyhow::Result<Self> {
+        let options = MySqlConnectOptions::from_str(&config.url)
+            .map_err(|_| anyhow!("`url` is no `mysql://user:password@host/database`"))?;
+        ensure!(options.get_database().is_some_and(|name| !name.is_empty()), "`url` names no database");
+        ensure!(
+            config.schemas.is_empty() && config.allowed_functions.is_empty(),
+            "`schemas` and `allowed_functions` are PostgreSQL's"
+        );
+        let options = options
+            .pipes_as_concat(false)
+            .no_engine_substitution(false)
+            .timezone(Some("+00:00".to_owned()))
+            .statement_cache_capacity(0)
+            .disable_statement_logging();
+        Ok(Self {
+            options,
+            rules: Rules::of(Syntax::Mysql),
+            limits,
+            read_only_role: config.require_read_only_role,
+            idle: Mutex::default(),
+            role: OnceCell::new(),
+        })
+    }
+
+    /// Returns what statements are judged by.
+    pub(super) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Runs `statement`.
+    pub(super) async fn query(
+        self: Arc<Self>,
+        slot: OwnedSemaphorePermit,
+        statement: &ReadStatement,
+        parameters: &[Parameter],
+        rows_max: usize,
+    ) -> Result<Rows, Refusal> {
+        let mut lease = self.begin(slot, rows_max.saturating_add(1)).await?;
+        let answer = async {
+            self.resolve(&mut lease, statement).await?;
+            self.run(&mut lease, statement, parameters, rows_max).await
+        }
+        .await;
+        lease.end().await;
+        answer
+    }
+
+    /// Has the server compile `statement`, and says what it would read.
+    pub(super) async fn inspect(
+        self: Arc<Self>,
+        slot: OwnedSemaphorePermit,
+        statement: &ReadStatement,
+    ) -> Result<Inspected, Refusal> {
+        let mut lease = self.begin(slot, 1).await?;
+        let inspected = async {
+            let tables = self.resolve(&mut lease, statement).await?;
+            let (parameters, _) = self.describe(&mut lease, statement).await?;
+            Ok(Inspected {
+                kind: statement.kind(),
+                tables: tables.into_iter().collect(),
+                functions: statement.functions().iter().cloned().collect(),
+                parameters,
+            })
+        }
+        .await;
+        lease.end().await;
+        inspected
+    }
+
+    /// Lists tables and views.
+    pub(super) async fn tables(
+        self: Arc<Self>,
+        slot: OwnedSemaphorePermit,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<TableEntry>, Refusal> {
+        const TABLES: &str =
+            "SELECT CAST(TABLE_NAME AS CHAR), CASE TABLE_TYPE WHEN 'VIEW' THEN 'view' ELSE 'table' END,
+                (SELECT COUNT(*) FROM information_schema.COLUMNS c
+                    WHERE c.TABLE_SCHEMA = t.TABLE_SCHEMA AND c.TABLE_NAME = t.TABLE_NAME)
+            FROM information_schema.TABLES t
+            WHERE TABLE_SCHEMA = DATABASE() AND TABLE_TYPE IN ('BASE TABLE', 'VIEW')
+                AND CAST(TABLE_NAME AS BINARY) > CAST(? AS BINARY)
+            ORDER BY CAST(TABLE_NAME AS BINARY) LIMIT ?";
+        let mut lease = self.begin(slot, usize::MAX).await?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = sqlx::query_as(TABLES).bind(after).bind(limit).fetch_all(lease.connection()).await;
+        lease.end().await;
+        let rows: Vec<(String, String, i64)> = rows.map_err(|error| self.refusal(&error))?;
+        let entry = |(name, kind, columns)| TableEntry { name, kind, columns: usize::try_from(columns).unwrap_or(0) };
+        Ok(rows.into_iter().map(entry).collect())
+    }
+
+    async fn begin(self: &Arc<Self>, slot: OwnedSemaphorePermit, rows_max: usize) -> Result<Lease, Refusal> {
+        let mut lease = Lease::begin(self, slot, rows_max).await?;
+        let powers = match self.role.get() {
+            Some(powers) => powers,
+            None => {
+                let powers = powers(lease.connection()).await.map_err(|error| self.refusal(&error))?;
+                if !powers.is_empty() {
+                    tracing::warn!(role.powers = %powers.join(", "), "the role of a database can do more than read");
+                }
+                self.role.get_or_init(|| async { powers }).await
+            }
+        };
+        if self.read_only_role && !powers.is_empty() {
+            lease.end().await;
+            return Err(Refusal::refused(
+                "role_can_write",
+                format!("the role of this database can do more than read: {}", powers.join(", ")),
+                "have the operator connect with a role that has SELECT only, or unset require_read_only_role",
+            ));
+        }
+        Ok(lease)
+    }
+
+    async fn run(
+        &self,
+        lease: &mut Lease,
+        statement: &ReadStatement,
+        parameters: &[Parameter],
+        rows_max: usize,
+    ) -> Result<Rows, Refusal> {
+        let (takes, columns) = self.describe(lease, statement).await?;
+        if takes != parameters.len() {
+            return Err(Refusal::invalid_arguments(
+                format!("the statement takes {takes} values, and `params` has {}", parameters.len()),
+                "pass one value in `params` for each `?`, in order",
+            ));
+        }
+        let mut answer =
+            RowsBuilder::new(columns.iter().map(|(name, known)| (name.as_str(), Some(known.as_str()))), rows_max);
+        let mut query = sqlx::query(AssertSqlSafe(statement.text().to_owned())).persistent(false);
+        for parameter in parameters {
+            query = match parameter {
+                Parameter::Null => query.bind(None::<String>),
+                Parameter::Boolean(value) => query.bind(*value),
+                Parameter::Integer(integer) => query.bind(*integer),
+                Parameter::Real(real) => query.bind(*real),
+                Parameter::Text(text) => query.bind(text.clone()),
+                Parameter::Blob(bytes) => query.bind(bytes.clone()),
+            };
+        }
+        let mut full = false;
+        {
+            let mut rows = lease.connection().fetch(query);
+            while let Some(row) = rows.try_next().await.map_err(|error| self.refusal(&error))? {
+                let cells: Result<Vec<_>, _> = (0..row.len()).map(|index| values::made(&row, index)).collect();
+                let cells = cells.map_err(|error| self.refusal(&error))?;
+                if answer.push(cells.iter().map(values::Made::cell)) == More::Full {
+                    full = true;
+                    break;
+                }
+            }
+        }
+        if full {
+            lease.abandoned = true;
+        }
+        Ok(answer.finish())
+    }
+
+    /// Has the server say how many values a statement takes and which columns it has; runs nothing.
+    async fn describe(
+        &self,
+        lease: &mut Lease,
+        statement: &ReadStatement,
+    ) -> Result<(usize, Vec<(String, String)>), Refusal> {
+        let subquery = format!("SELECT 1 FROM DUAL WHERE EXISTS (\n{}\n)", statement.text());
+        for text in [subquery, statement.text().to_owned()] {
+            let prepared = lease.connection().prepare(AssertSqlSafe(text).into_sql_str()).await;
+            let prepared = prepared.map_err(|error| self.refusal(&error))?;
+            let parameters = match prepared.parameters() {
+                Some(Either::Right(count)) => count,
+                Some(Either::Left(types)) => types.len(),
+                None => 0,
+            };
+            let columns: Vec<(String, String)> = prepared
+                .columns()
+                .iter()
+                .map(|column| (column.name().to_owned(), column.type_info().name().to_ascii_lowercase()))
+                .collect();
+            if columns.is_empty() {
+                return Err(not_a_read("the server does not take the statement for a read"));
+            }
+            if columns.len() > COLUMNS_MAX {
+                return Err(Refusal::refused(
+                    "too_many_columns",
+                    format!("the answer has {} columns; at most {COLUMNS_MAX} are shown", columns.len()),
+                    "name the columns that are needed",
+                ));
+            }
+            if prepared.sql().as_str() == statement.text() {
+                return Ok((parameters, columns));
+            }
+        }
+        Err(not_a_read("the server does not take the statement for a read"))
+    }
+
+    /// Takes the views that a statement reads apart, and returns every table.
+    async fn resolve(&self, lease: &mut Lease, statement: &ReadStatement) -> Result<BTreeSet<String>, Refusal> {
+        const TABLE: &str =
+            "SELECT CAST(t.TABLE_SCHEMA AS CHAR), CAST(t.TABLE_NAME AS CHAR), LOWER(t.ENGINE), t.TABLE_TYPE,
+                CAST(v.VIEW_DEFINITION AS CHAR)
+            FROM information_schema.TABLES t LEFT JOIN information_schema.VIEWS v
+                ON v.TABLE_SCHEMA = t.TABLE_SCHEMA AND v.TABLE_NAME = t.TABLE_NAME
+            WHERE t.TABLE_SCHEMA = COALESCE(?, DATABASE()) AND t.TABLE_NAME = ?";
+        type Found = (String, String, Option<String>, String, Option<String>);
+        let mut pending: Vec<(Option<String>, String)> = statement.relations().iter().cloned().collect();
+        let mut seen = BTreeSet::new();
+        let mut tables = BTreeSet::new();
+        while let Some((schema, name)) = pending.pop() {
+            let of_the_server =
+                schema.as_deref().is_some_and(|schema| schema.eq_ignore_ascii_case("information_schema"));
+            if of_the_server || !seen.insert((schema.clone(), name.clone())) {
+                continue;
+            }
+            if seen.len() > VIEWS_MAX {
+                return Err(Refusal::refused(
+                    "too_complex",
+                    "too many views lie behind it",
+                    "read the tables themselves",
+                ));
+            }
+            let found: Option<Found> = sqlx::query_as(TABLE)
+                .bind(&schema)
+                .bind(&name)
+                .fetch_optional(lease.connection())
+                .await
+                .map_err(|error| self.refusal(&error))?;
+            // The name of a common table expression, or one that the server will not find either.
+            let Some((schema, name, engine, kind, definition)) = found else { continue };
+            tables.insert(name.clone());
+            if kind == "VIEW" {
+                let view = definition.filter(|text| !text.is_empty()).ok_or_else(|| hidden(&name))?;
+                let view = super::judged(view, self.rules.clone()).await.map_err(|refusal| behind(&name, &refusal))?;
+                pending.extend(
+                    view.relations()
+                        .iter()
+                        .map(|(inner, table)| (Some(inner.clone().unwrap_or_else(|| schema.clone())), table.clone())),
+                );
+            } else if !engine.as_deref().is_some_and(|engine| ENGINES.contains(&engine)) {
+                return Err(Refusal::refused(
+                    "table_not_allowed",
+                    format!("`{name}` is kept by an engine that may open a connection or a file when it is read"),
+                    "read another table",
+                ));
+            }
+        }
+        Ok(tables)
+    }
+
+    /// Says what went wrong, without where the server is and who asks.
+    fn refusal(&self, error: &sqlx::Error) -> Refusal {
+        let number = match error {
+            sqlx::Error::Database(database) => {
+                database.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number)
+            }
+            _ => None,
+        };
+        let (Some(number), sqlx::Error::Database(database)) = (number, error) else {
+            tracing::debug!(%error, "a database cannot be reached");
+            return unavailable("the server cannot be reached, or has gone away");
+        };
+        let message: String = database.message().chars().take(300).collect();
+        match number {
+            1317 | 1969 | 3024 => timed_out(self.limits.timeout),
+            1205 | 1213 => {
+                Refusal::failed("database_busy", "somebody holds a lock on what would be read", "try again later")
+            }
+            1290 | 1295 | 1792 => not_a_read(&format!("the server does not take it for a read: {message}")),
+            1044 | 1045 | 1049 | 1698 => unavailable("the server does not let this role in"),
+            1040 | 1203 | 1226 => unavailable("the server has too many connections"),
+            1053 | 1077 | 1927 => unavailable("the server is not ready"),
+            // These name the user and the host.
+            1142 | 1143 | 1227 | 1370 => Refusal::failed(
+                "query_failed",
+                "the role of this connection may not read it",
+                "ask the operator, or read another table",
+            ),
+            1037 | 1038 | 1041 | 1114 => Refusal::failed(
+                "memory_limit",
+                "the query needs more memory or space than the server has",
+                "sort, group or join fewer rows at once",
+            ),
+            _ => Refusal::failed(
+                "query_failed",
+                message,
+                "correct the statement; list_tables shows the tables, and values go into `params`",
+            ),
+        }
+    }
+}
+
+impl Lease {
+    async fn begin(server: &Arc<Mysql>, slot: OwnedSemaphorePermit, rows_max: usize) -> Result<Self, Refusal> {
+        // All of it is ours, so it goes in one message.
+        let begin = format!("SET SESSION sql_select_limit = {rows_max}; START TRANSACTION READ ONLY");
+        let mut slot = Some(slot);
+        loop {
+            let waited = lock(&server.idle).pop().filter(|idle| idle.since.elapsed() < IDLE_MAX);
+            let fresh = waited.is_none();
+            let (connection, id) = match waited {
+                Some(idle) => (idle.connection, idle.id),
+                None => connect(server).await?,
+            };
+            let mut lease = Self {
+                connection: Some(connection),
+                id,
+                server: Arc::clone(server),
+                slot: slot.take(),
+                abandoned: false,
+            };
+            match sqlx::raw_sql(AssertSqlSafe(begin.clone())).execute(lease.connection()).await {
+                Ok(_) => return Ok(lease),
+                Err(error) => {
+                    // It was closed while it waited, and with it most likely all others.
+                    lease.connection = None;
+                    slot = lease.slot.take();
+                    if fresh {
+                        return Err(server.refusal(&error));
+                    }
+                    lock(&server.idle).clear();
+                }
+            }
+        }
+    }
+
+    fn connection(&mut self) -> &mut MySqlConnection {
+        #[expect(clippy::expect_used, reason = "a lease has its connection until it ends")]
+        self.connection.as_mut().expect("a lease has its connection until it ends")
+    }
+
+    async fn end(mut self) {
+        if self.abandoned {
+            return;
+        }
+        // Locks of the session are what a rollback leaves.
+        let end = sqlx::raw_sql("ROLLBACK; DO RELEASE_ALL_LOCKS()");
+        let ended = timeout(CANCEL_MAX, end.execute(self.connection())).await;
+        if !matches!(ended, Ok(Ok(_))) {
+            return;
+        }
+        if let Some(connection) = self.connection.take() {
+            lock(&self.server.idle).push(Idle { connection, id: self.id, since: Instant::now() });
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        let (server, id, slot) = (Arc::clone(&self.server), self.id, self.slot.take());
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                let kill = async {
+                    let mut other = server.options.connect().await?;
+                    sqlx::raw_sql(AssertSqlSafe(format!("KILL QUERY {id}"))).execute(&mut other).await?;
+                    other.close().await
+                };
+                let _ = timeout(CANCEL_MAX, kill).await;
+                // Held until here, so that the number is nobody else's, and no more than the bound ever run.
+                drop(connection);
+                drop(slot);
+            });
+        }
+    }
+}
+
+async fn connect(server: &Mysql) -> Result<(MySqlConnection, u64), Refusal> {
+    let opened = async {
+        let mut connection = server.options.connect().await?;
+        let (version, id): (String, u64) =
+            sqlx::query_as("SELECT VERSION(), CONNECTION_ID()").fetch_one(&mut connection).await?;
+        let ms = server.limits.timeout.as_millis();
+        let longest = if version.contains("MariaDB") {
+            format!("max_statement_time = {}.{:03}", ms / 1000, ms % 1000)
+        } else {
+            format!("max_execution_time = {ms}")
+        };
+        let settings = format!(
+            "SET SESSION sql_mode = '{SQL_MODE}', SESSION {longest}, SESSION lock_wait_timeout = 1,
+                SESSION innodb_lock_wait_timeout = 1, SESSION wait_timeout = 120;
+             SET SESSION TRANSACTION READ ONLY"
+        );
+        sqlx::raw_sql(AssertSqlSafe(settings)).execute(&mut connection).await?;
+        Ok((connection, id))
+    };
+    match timeout(CONNECT_MAX.min(server.limits.timeout), opened).await {
+        Ok(opened) => opened.map_err(|error: sqlx::Error| server.refusal(&error)),
+        Err(_) => Err(unavailable("the server does not answer")),
+    }
+}
+
+/// Says what the role can do beside reading.
+async fn powers(connection: &mut MySqlConnection) -> Result<Vec<String>, sqlx::Error> {
+    const POWERS: &str = "SELECT DISTINCT CAST(PRIVILEGE_TYPE AS CHAR) FROM (
+            SELECT GRANTEE, PRIVILEGE_TYPE FROM information_schema.USER_PRIVILEGES
+            UNION SELECT GRANTEE, PRIVILEGE_TYPE FROM information_schema.SCHEMA_PRIVILEGES
+            UNION SELECT GRANTEE, PRIVILEGE_TYPE FROM information_schema.TABLE_PRIVILEGES) granted
+        WHERE GRANTEE = CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), '''')
+            AND PRIVILEGE_TYPE NOT IN ('USAGE', 'SELECT', 'SHOW VIEW', 'SHOW DATABASES', 'PROCESS') ORDER BY 1";
+    sqlx::query_scalar(POWERS).fetch_all(connection).await
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn hidden(view: &str) -> Refusal {
+    Refusal::refused(
+        "table_not_allowed",
+        format!("what lies behind the view `{view}` is not shown to the role of this connection"),
+        "read the tables themselves, or have the operator grant SHOW VIEW",
+    )
+}
+
+fn behind(view: &str, refusal: &Refusal) -> Refusal {
+    Refusal::refused(
+        refusal.code,
+        format!("behind the view `{view}`: {}", refusal.message),
+        "read the tables themselves instead",
+    )
+}
+
+fn not_a_read(message: &str) -> Refusal {
+    Refusal::refused("not_read_only", message, "use one plain SELECT; a change is for a person to make")
+}
+
+fn unavailable(reason: &str) -> Refusal {
+    Refusal::failed(
+        "database_unavailable",
+        format!("the database cannot be read: {reason}"),
+        "try again later, or have the operator look at it",
+    )
+}

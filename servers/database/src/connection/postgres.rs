@@ -1,0 +1,459 @@
+//! PostgreSQL, read only.
+//!
+//! What an agent wrote reaches the server in the extended protocol only, which takes one statement, and only as a
+//! subquery of ours, which can be nothing but a read: no COMMIT, SET, COPY, CALL or EXPLAIN fits there, nor a WITH
+//! that changes rows. It runs in a transaction that is read only, isolated and always rolled back, in a session whose
+//! settings come with the connection. What a statement names is resolved in the catalogue first ([`resolve`]),
+//! since views, operators, casts and `t.f` call functions that its text does not show.
+
+mod lease;
+mod resolve;
+mod values;
+
+use std::collections::HashMap;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{anyhow, ensure};
+use futures::TryStreamExt;
+use sqlx::postgres::types::Oid;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, Column as _, ConnectOptions, Either, Executor, Row, Statement as _, TypeInfo, ValueRef};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit};
+use tollgate_shared::refusal::Refusal;
+
+use super::{Inspected, Limits, TableEntry, timed_out};
+use crate::base64;
+use crate::config::ConnectionConfig;
+use crate::parameters::Parameter;
+use crate::rows::{COLUMNS_MAX, More, Rows, RowsBuilder};
+use crate::statement::{ReadStatement, Rules, Syntax};
+use lease::{Idle, Lease};
+use resolve::{Known, Resolution};
+
+/// What the session is told with the connection, beside its times and schemas. Such settings win over those of the
+/// role and the database.
+const SETTINGS: [(&str, &str); 10] = [
+    ("default_transaction_read_only", "on"),
+    ("standard_conforming_strings", "on"),
+    ("backslash_quote", "off"),
+    ("bytea_output", "hex"),
+    ("IntervalStyle", "postgres"),
+    ("row_security", "on"),
+    ("check_function_bodies", "on"),
+    ("jit", "off"),
+    ("max_parallel_workers_per_gather", "1"),
+    ("client_min_messages", "error"),
+];
+
+/// Longest wait for a lock that somebody holds, in milliseconds.
+const LOCK_MS_MAX: u64 = 1_000;
+
+/// Longest wait for a connection.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// A PostgreSQL server as the operator named it.
+#[derive(Debug)]
+pub struct Postgres {
+    options: PgConnectOptions,
+    rules: Rules,
+    limits: Limits,
+    read_only_role: bool,
+    idle: Mutex<Vec<Idle>>,
+    role: OnceCell<Vec<String>>,
+    known: Known,
+    type_names: Mutex<HashMap<u32, String>>,
+}
+
+impl Postgres {
+    /// Reads a URL: `postgres://user:password@host/database`.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that does not repeat the URL, which may hold a password.
+    pub fn new(config: &ConnectionConfig, limits: Limits) -> anyhow::Result<Self> {
+        let schemas: Vec<&str> = match config.schemas.as_slice() {
+            [] => vec!["public"],
+            schemas => schemas.iter().map(String::as_str).collect(),
+        };
+        ensure!(
+            schemas.iter().all(|schema| !schema.is_empty() && !schema.starts_with("pg_") && !schema.contains('\0')),
+            "`schemas` has a name that is empty or begins with `pg_`"
+        );
+        let options = PgConnectOptions::from_str(&config.url)
+            .map_err(|_| anyhow!("`url` is no `postgres://user:password@host/database`"))?;
+        let path: Vec<String> = schemas.iter().map(|schema| format!("\"{}\"", schema.replace('"', "\"\""))).collect();
+        let timeout_ms = limits.timeout.as_millis();
+        let times = [
+            ("search_path", format!("pg_catalog, {}, pg_temp", path.join(", "))),
+            ("statement_timeout", timeout_ms.to_string()),
+            ("lock_timeout", timeout_ms.min(u128::from(LOCK_MS_MAX)).to_string()),
+            ("idle_in_transaction_session_timeout", (timeout_ms + 1_000).to_string()),
+        ];
+        let options = options
+            .options(SETTINGS)
+            .options(times)
+            .application_name(lease::APPLICATION)
+            // A statement that the server keeps would answer with the columns of a table as it was.
+            .statement_cache_capacity(0)
+            .disable_statement_logging();
+        let functions = config.allowed_functions.iter().cloned().collect();
+        Ok(Self {
+            options,
+            rules: Rules { syntax: Syntax::Postgres, functions },
+            limits,
+            read_only_role: config.require_read_only_role,
+            idle: Mutex::default(),
+            role: OnceCell::new(),
+            known: Known::default(),
+            type_names: Mutex::default(),
+        })
+    }
+
+    /// Returns what statements are judged by.
+    pub(super) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Runs `statement`.
+    pub(super) async fn query(
+        self: Arc<Self>,
+        slot: OwnedSemaphorePermit,
+        statement: &ReadStatement,
+        parameters: &[Parameter],
+        rows_max: usize,
+    ) -> Result<Rows, Refusal> {
+        let mut lease = self.begin(slot).await?;
+        let answer = self.read(&mut lease, statement, parameters, rows_max).await;
+        lease.end().await;
+        answer
+    }
+
+    /// Has the server compile `statement`, and says what it would read.
+    pub(super) async fn inspect(
+        self: Arc<Self>,
+        slot: OwnedSemaphorePermit,
+        statement: &ReadStatement,
+    ) -> Result<Inspected, Refusal> {
+        let mut lease = self.begin(slot).await?;
+        let inspected = async {
+            let resolution = self.resolve(&mut lease, statement).await?;
+            let described = self.describe(&mut lease, statement).await?;
+            Ok(Inspected {
+                kind: statement.kind(),
+                tables: resolution.tables.clone(),
+                functions: statement.functions().iter().cloned().collect(),
+                parameters: described.parameters.len(),
+            })
+        }
+        .await;
+        lease.end().await;
+        inspected
+    }
+
+    /// Lists tables and views.
+    pub(super) async fn tables(
+        self: Arc<Self>,
+        slot: OwnedSemaphorePermit,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<TableEntry>, Refusal> {
+        const TABLES: &str = "SELECT name, kind, columns FROM (
+                SELECT CASE WHEN nspname = ANY (current_schemas(false)) THEN relname ELSE nspname || '.' || relname END
+                        COLLATE \"C\" AS name,
+                    CASE relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'table' WHEN 'v' THEN 'view'
+                        WHEN 'm' THEN 'materialized view' ELSE 'foreign table' END AS kind,
+                    (SELECT count(*) FROM pg_attribute WHERE attrelid = class.oid AND attnum > 0 AND NOT attisdropped)
+                        AS columns
+                FROM pg_class class JOIN pg_namespace namespace ON namespace.oid = relnamespace
+                WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT relispartition AND nspname <> 'information_schema'
+                    AND nspname NOT LIKE 'pg\\_%' AND has_schema_privilege(namespace.oid, 'USAGE')
+                    AND has_any_column_privilege(class.oid, 'SELECT')) AS entry
+            WHERE name > $1 ORDER BY name LIMIT $2";
+        let mut lease = self.begin(slot).await?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = sqlx::query_as(TABLES).bind(after).bind(limit).fetch_all(lease.connection()).await;
+        lease.end().await;
+        let rows: Vec<(String, String, i64)> = rows.map_err(|error| self.refusal(&error))?;
+        let entry = |(name, kind, columns)| TableEntry { name, kind, columns: usize::try_from(columns).unwrap_or(0) };
+        Ok(rows.into_iter().map(entry).collect())
+    }
+
+    /// Opens a transaction that only reads, in a session of a role that may be used.
+    async fn begin(self: &Arc<Self>, slot: OwnedSemaphorePermit) -> Result<Lease, Refusal> {
+        let mut lease = Lease::begin(self, slot).await?;
+        let powers = match self.role.get() {
+            Some(powers) => powers,
+            None => {
+                let powers = powers(lease.connection()).await.map_err(|error| self.refusal(&error))?;
+                if !powers.is_empty() {
+                    tracing::warn!(role.powers = %powers.join(", "), "the role of a database can do more than read");
+                }
+                self.role.get_or_init(|| async { powers }).await
+            }
+        };
+        if self.read_only_role && !powers.is_empty() {
+            lease.end().await;
+            return Err(Refusal::refused(
+                "role_can_write",
+                format!("the role of this database can do more than read: {}", powers.join(", ")),
+                "have the operator connect with a role that has SELECT only, or unset require_read_only_role",
+            ));
+        }
+        Ok(lease)
+    }
+
+    async fn read(
+        &self,
+        lease: &mut Lease,
+        statement: &ReadStatement,
+        parameters: &[Parameter],
+        rows_max: usize,
+    ) -> Result<Rows, Refusal> {
+        self.resolve(lease, statement).await?;
+        self.run(lease, statement, parameters, rows_max).await
+    }
+
+    /// Runs `statement` without asking the catalogue: the second lock alone.
+    async fn run(
+        &self,
+        lease: &mut Lease,
+        statement: &ReadStatement,
+        parameters: &[Parameter],
+        rows_max: usize,
+    ) -> Result<Rows, Refusal> {
+        let described = self.describe(lease, statement).await?;
+        if described.parameters.len() != parameters.len() {
+            return Err(Refusal::invalid_arguments(
+                format!(
+                    "the statement takes {} values, and `params` has {}",
+                    described.parameters.len(),
+                    parameters.len()
+                ),
+                "pass one value in `params` for each of `$1`, `$2`, …",
+            ));
+        }
+        let columns = &described.columns;
+        let mut answer = RowsBuilder::new(
+            columns.iter().map(|column| (column.name.as_str(), Some(column.shown.as_str()))),
+            rows_max,
+        );
+        let characters = answer.cut_before();
+        let names = self.type_names(lease, &described.parameters).await?;
+        let inner = statement.with_parameters(|number| match names.get(number - 1).map(String::as_str) {
+            None | Some("text") => format!("${number}::text"),
+            Some(name) => format!("(${number}::text::{name})"),
+        });
+        let text = wrapped(&inner, columns, characters, rows_max);
+        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(false);
+        for parameter in parameters {
+            query = query.bind(as_text(parameter));
+        }
+        let mut full = false;
+        {
+            let mut rows = lease.connection().fetch(query);
+            let mut count = 0;
+            while let Some(row) = rows.try_next().await.map_err(|error| self.refusal(&error))? {
+                count += 1;
+                let raw = texts(&row).map_err(|error| self.refusal(&error))?;
+                let cells =
+                    raw.iter().zip(columns).map(|(text, column)| values::cell(*text, &column.r#type, characters));
+                let cells: Vec<_> = cells.collect();
+                if answer.push(cells.iter().map(values::Made::cell)) == More::Full {
+                    full = count <= rows_max;
+                    break;
+                }
+            }
+            if !full {
+                // Whatever ends the answer is read, so that the connection can be used again.
+                while rows.try_next().await.map_err(|error| self.refusal(&error))?.is_some() {}
+            }
+        }
+        if full {
+            lease.abandon();
+        }
+        Ok(answer.finish())
+    }
+
+    /// Has the server say what the values and the columns of `statement` are; runs nothing.
+    async fn describe(&self, lease: &mut Lease, statement: &ReadStatement) -> Result<Described, Refusal> {
+        let text = AssertSqlSafe(statement.text().to_owned());
+        let prepared = lease.connection().prepare(sqlx::SqlSafeStr::into_sql_str(text)).await;
+        let prepared = prepared.map_err(|error| self.refusal(&error))?;
+        let parameters = match prepared.parameters() {
+            Some(Either::Left(types)) => types.iter().map(|known| known.oid().unwrap_or(Oid(25))).collect(),
+            _ => Vec::new(),
+        };
+        let columns: Vec<Described1> = prepared
+            .columns()
+            .iter()
+            .map(|column| Described1 {
+                name: column.name().to_owned(),
+                shown: column.type_info().name().to_ascii_lowercase(),
+                r#type: values::Type::of(column.type_info()),
+            })
+            .collect();
+        if columns.is_empty() {
+            return Err(not_a_read("PostgreSQL does not take the statement for a read, or it has no columns"));
+        }
+        if columns.len() > COLUMNS_MAX {
+            return Err(Refusal::refused(
+                "too_many_columns",
+                format!("the answer has {} columns; at most {COLUMNS_MAX} are shown", columns.len()),
+                "name the columns that are needed",
+            ));
+        }
+        Ok(Described { parameters, columns })
+    }
+
+    async fn resolve(&self, lease: &mut Lease, statement: &ReadStatement) -> Result<Arc<Resolution>, Refusal> {
+        self.known.resolve(lease.connection(), statement, &self.rules).await.map_err(|failed| match failed {
+            resolve::Failed::Refused(refusal) => refusal,
+            resolve::Failed::Engine(error) => self.refusal(&error),
+        })
+    }
+
+    /// Returns the names of types as SQL has them.
+    async fn type_names(&self, lease: &mut Lease, types: &[Oid]) -> Result<Vec<String>, Refusal> {
+        let known = |oid: &Oid| lease::lock(&self.type_names).get(&oid.0).cloned();
+        let missing: Vec<Oid> = types.iter().filter(|oid| known(oid).is_none()).copied().collect();
+        if !missing.is_empty() {
+            let named: Vec<(Oid, String)> =
+                sqlx::query_as("SELECT oid, format_type(oid, NULL) FROM unnest($1::oid[]) AS oid")
+                    .bind(missing)
+                    .fetch_all(lease.connection())
+                    .await
+                    .map_err(|error| self.refusal(&error))?;
+            lease::lock(&self.type_names).extend(named.into_iter().map(|(oid, name)| (oid.0, name)));
+        }
+        Ok(types.iter().map(|oid| known(oid).unwrap_or_else(|| "text".to_owned())).collect())
+    }
+
+    /// Says what went wrong, without where the server is and who asks.
+    fn refusal(&self, error: &sqlx::Error) -> Refusal {
+        let sqlx::Error::Database(database) = error else {
+            tracing::debug!(%error, "a database cannot be reached");
+            return unavailable("the server cannot be reached, or has gone away");
+        };
+        let code = database.code().unwrap_or_default();
+        let message: String = database.message().chars().take(300).collect();
+        match (&code[..code.len().min(2)], code.as_ref()) {
+            (_, "57014") => timed_out(self.limits.timeout),
+            (_, "55P03") => {
+                Refusal::failed("database_busy", "somebody holds a lock on what would be read", "try again later")
+            }
+            (_, "25006" | "0A000" | "25001" | "2D000") => {
+                not_a_read(&format!("PostgreSQL does not take it for a read: {message}"))
+            }
+            ("28" | "3D", _) => unavailable("the server does not let this role in"),
+            ("08" | "57" | "58" | "XX", _) => unavailable("the server is not ready"),
+            (_, "53300") => unavailable("the server has too many connections"),
+            (_, "53200" | "53100" | "53400") => Refusal::failed(
+                "memory_limit",
+                "the query needs more memory or space than the server has",
+                "sort, group or join fewer rows at once",
+            ),
+            ("54", _) => Refusal::failed("value_too_large", message, "ask for less at once"),
+            (_, "42501") => Refusal::failed(
+                "query_failed",
+                message,
+                "the role of this connection may not read it; ask the operator",
+            ),
+            _ => Refusal::failed(
+                "query_failed",
+                message,
+                "correct the statement; list_tables shows the tables, and values go into `params`",
+            ),
+        }
+    }
+}
+
+/// What the server says of a statement.
+struct Described {
+    parameters: Vec<Oid>,
+    columns: Vec<Described1>,
+}
+
+/// What the server says of one column.
+struct Described1 {
+    name: String,
+    shown: String,
+    r#type: values::Type,
+}
+
+/// Returns a statement that answers with the rows of `inner` as the text that PostgreSQL itself writes.
+fn wrapped(inner: &str, columns: &[Described1], characters: usize, rows_max: usize) -> String {
+    let shown: Vec<String> = columns
+        .iter()
+        .enumerate()
+        .map(|(index, column)| match column.r#type {
+            values::Type::Integer => format!("q.c{index}::pg_catalog.text"),
+            values::Type::Text => format!("pg_catalog.\"left\"(q.c{index}, {characters})"),
+            // The one way to the text of any type: casts change some, and a row of NULLs is NULL to others.
+            _ => format!(
+                "CASE pg_catalog.num_nulls(q.c{index}) WHEN 0 THEN pg_catalog.\"left\"(pg_catalog.concat(q.c{index}), {characters}) END"
+            ),
+        })
+        .collect();
+    let names: Vec<String> = (0..columns.len()).map(|index| format!("c{index}")).collect();
+    format!(
+        "SELECT {} FROM (\n{inner}\n) AS q ({}) LIMIT {}",
+        shown.join(", "),
+        names.join(", "),
+        rows_max.saturating_add(1)
+    )
+}
+
+fn texts(row: &PgRow) -> Result<Vec<Option<&str>>, sqlx::Error> {
+    (0..row.len())
+        .map(|index| {
+            let value = row.try_get_raw(index)?;
+            if value.is_null() {
+                return Ok(None);
+            }
+            value.as_str().map(Some).map_err(sqlx::Error::Decode)
+        })
+        .collect()
+}
+
+/// Returns a value as text that PostgreSQL reads; the statement says what type it is.
+fn as_text(parameter: &Parameter) -> Option<String> {
+    match parameter {
+        Parameter::Null => None,
+        Parameter::Boolean(value) => Some(value.to_string()),
+        Parameter::Integer(integer) => Some(integer.to_string()),
+        Parameter::Real(real) => Some(real.to_string()),
+        Parameter::Text(text) => Some(text.clone()),
+        Parameter::Blob(bytes) => Some(format!("\\x{}", base64::hex(bytes))),
+    }
+}
+
+/// Says what the role can do beside reading.
+async fn powers(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    const POWERS: &str = "SELECT power FROM pg_roles role, LATERAL (VALUES
+            ('it is a superuser', role.rolsuper),
+            ('it can make roles or databases', role.rolcreaterole OR role.rolcreatedb),
+            ('it can replicate', role.rolreplication),
+            ('it can write files or run programs of the server', EXISTS (SELECT FROM pg_roles other
+                WHERE other.rolname IN ('pg_write_server_files', 'pg_execute_server_program', 'pg_write_all_data')
+                    AND pg_has_role(role.oid, other.oid, 'MEMBER'))),
+            ('it can make tables', EXISTS (SELECT FROM pg_namespace
+                WHERE nspname NOT LIKE 'pg\\_%' AND has_schema_privilege(role.oid, oid, 'CREATE'))),
+            ('it can write tables', EXISTS (SELECT FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'f') AND oid >= 16384
+                AND has_table_privilege(role.oid, oid, 'INSERT, UPDATE, DELETE, TRUNCATE')))
+        ) AS asked (power, has) WHERE role.rolname = current_user AND has";
+    sqlx::query_scalar(POWERS).fetch_all(connection).await
+}
+
+fn not_a_read(message: &str) -> Refusal {
+    Refusal::refused("not_read_only", message, "use one plain SELECT; a change is for a person to make")
+}
+
+fn unavailable(reason: &str) -> Refusal {
+    Refusal::failed(
+        "database_unavailable",
+        format!("the database cannot be read: {reason}"),
+        "try again later, or have the operator look at it",
+    )
+}

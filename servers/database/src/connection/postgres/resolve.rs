@@ -1,0 +1,195 @@
+//! What a statement reads and calls, as PostgreSQL's catalogue has it.
+//!
+//! A view, a policy, an operator, a cast or `t.f` calls functions that the statement's text does not show. So every
+//! name is looked up, views are taken apart as far as they go, and a function passes only when it is one of the
+//! engine's own that only compute, one of an extension that only computes, or one that the operator allows and that
+//! PostgreSQL itself takes for stable.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::PgConnection;
+use tollgate_shared::refusal::Refusal;
+
+use super::lease::lock;
+use crate::statement::{ReadStatement, Rules, functions};
+
+const RESOLVE: &str = include_str!("resolve.sql");
+
+/// Extensions whose functions in C only compute.
+const EXTENSIONS: &[&str] = &[
+    "btree_gin",
+    "btree_gist",
+    "citext",
+    "cube",
+    "earthdistance",
+    "fuzzystrmatch",
+    "hstore",
+    "intarray",
+    "isn",
+    "ltree",
+    "pg_trgm",
+    "pgcrypto",
+    "postgis",
+    "seg",
+    "unaccent",
+    "uuid-ossp",
+    "vector",
+];
+
+/// Operators that syntax stands for: LIKE, IN, BETWEEN, CASE, ORDER BY, DISTINCT, USING.
+const IMPLIED: [&str; 9] = ["=", "<", ">", "<=", ">=", "<>", "~~", "~~*", "!~~"];
+
+/// How long an answer of the catalogue is relied on: an agent repeats itself within seconds, and only people change
+/// the schema.
+const FRESH: Duration = Duration::from_secs(2);
+
+/// How many answers are kept.
+const KNOWN_MAX: usize = 256;
+
+/// What a statement reads.
+#[derive(Debug)]
+pub(super) struct Resolution {
+    /// The tables and views, those behind views too.
+    pub(super) tables: Vec<String>,
+}
+
+pub(super) enum Failed {
+    Refused(Refusal),
+    Engine(sqlx::Error),
+}
+
+/// The names in a statement.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Names {
+    tables: Vec<String>,
+    functions: Vec<String>,
+    schemas: Vec<String>,
+    attributes: Vec<String>,
+    operators: Vec<String>,
+    types: Vec<String>,
+}
+
+/// The answers of the catalogue that are still fresh.
+#[derive(Debug, Default)]
+pub(super) struct Known(Mutex<HashMap<Names, (Instant, Arc<Resolution>)>>);
+
+impl Known {
+    /// Resolves everything that `statement` names.
+    pub(super) async fn resolve(
+        &self,
+        connection: &mut PgConnection,
+        statement: &ReadStatement,
+        rules: &Rules,
+    ) -> Result<Arc<Resolution>, Failed> {
+        let names = Names::of(statement);
+        if let Some((at, known)) = lock(&self.0).get(&names)
+            && at.elapsed() < FRESH
+        {
+            return Ok(Arc::clone(known));
+        }
+        let found = ask(connection, &names, rules).await.map_err(Failed::Engine)?;
+        let resolution = Arc::new(judge(found).map_err(Failed::Refused)?);
+        let mut known = lock(&self.0);
+        if known.len() >= KNOWN_MAX {
+            known.retain(|_, (at, _)| at.elapsed() < FRESH);
+        }
+        if known.len() < KNOWN_MAX {
+            known.insert(names, (Instant::now(), Arc::clone(&resolution)));
+        }
+        Ok(resolution)
+    }
+}
+
+impl Names {
+    fn of(statement: &ReadStatement) -> Self {
+        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+        let mut functions = Vec::new();
+        let mut schemas = BTreeSet::new();
+        for function in statement.functions() {
+            match function.split_once('.') {
+                Some((schema, name)) => {
+                    schemas.insert(schema.to_owned());
+                    functions.push(name.to_owned());
+                }
+                None => functions.push(function.clone()),
+            }
+        }
+        let table = |(schema, name): &(Option<String>, String)| match schema {
+            Some(schema) => format!("{}.{}", quoted(schema), quoted(name)),
+            None => quoted(name),
+        };
+        let operators: BTreeSet<String> =
+            statement.operators().iter().cloned().chain(IMPLIED.map(str::to_owned)).collect();
+        Self {
+            tables: statement.relations().iter().map(table).collect(),
+            functions,
+            schemas: schemas.into_iter().collect(),
+            attributes: statement.attributes().iter().cloned().collect(),
+            operators: operators.into_iter().collect(),
+            types: statement.types().iter().cloned().collect(),
+        }
+    }
+}
+
+type Found = (String, String, Option<String>, Option<String>);
+
+async fn ask(connection: &mut PgConnection, names: &Names, rules: &Rules) -> Result<Vec<Found>, sqlx::Error> {
+    let allowed: Vec<&str> = rules.functions.iter().map(String::as_str).collect();
+    sqlx::query_as(RESOLVE)
+        .bind(&names.tables)
+        .bind(&names.functions)
+        .bind(&names.attributes)
+        .bind(&names.operators)
+        .bind(&names.types)
+        .bind(functions::of_postgres())
+        .bind(allowed)
+        .bind(&names.schemas)
+        .bind(EXTENSIONS)
+        .fetch_all(connection)
+        .await
+}
+
+fn judge(found: Vec<Found>) -> Result<Resolution, Refusal> {
+    let mut tables = BTreeSet::new();
+    for (what, name, schema, kind) in found {
+        match (what.as_str(), kind.as_deref()) {
+            ("relation", Some("r" | "p" | "v" | "m" | "t")) => {
+                tables.insert(match schema.as_deref() {
+                    Some("public") | None => name,
+                    Some(schema) => format!("{schema}.{name}"),
+                });
+            }
+            ("relation", Some("f")) => {
+                return Err(Refusal::refused(
+                    "table_not_allowed",
+                    format!("`{name}` is on another server: reading it would open a connection or a file"),
+                    "read another table, or have the operator add a connection to that server",
+                ));
+            }
+            ("relation", _) => {
+                return Err(Refusal::refused(
+                    "table_not_allowed",
+                    format!("`{name}` is no table or view"),
+                    "use list_tables for the tables that there are",
+                ));
+            }
+            ("domain", _) => {
+                return Err(Refusal::refused(
+                    "function_not_allowed",
+                    format!("the type `{name}` checks its values by rules that may call any function"),
+                    "cast to the type that it is made from",
+                ));
+            }
+            _ => {
+                return Err(Refusal::refused(
+                    "function_not_allowed",
+                    format!("the function `{name}` would be called, which is not known to do no more than compute"),
+                    "do without it, and without views, operators and casts that call it; the operator can allow it if it is stable",
+                ));
+            }
+        }
+    }
+    Ok(Resolution { tables: tables.into_iter().collect() })
+}

@@ -1,0 +1,74 @@
+-- What a statement reads and calls, as the catalogue has it: views and policies taken apart, names resolved.
+-- $1 tables, $2 functions, $3 attributes, $4 operators, $5 types, $6 functions of the engine that only compute,
+-- $7 functions that the operator allows, $8 schemas that functions are named with, $9 extensions that only compute.
+-- Objects from 16384 on were made by somebody.
+WITH RECURSIVE named AS (
+    SELECT DISTINCT to_regclass(name)::oid AS oid FROM unnest($1::text[]) AS name
+), read (oid) AS (
+    SELECT oid FROM named WHERE oid IS NOT NULL
+    UNION
+    SELECT next.oid
+    FROM read
+    CROSS JOIN LATERAL (
+        SELECT (regexp_matches(ev_action::text, ':relid (\d+)', 'g'))[1]::oid AS oid
+        FROM pg_rewrite WHERE ev_class = read.oid AND ev_type = '1' AND read.oid >= 16384
+        UNION ALL
+        SELECT inhrelid FROM pg_inherits WHERE inhparent = read.oid
+        UNION ALL
+        SELECT (regexp_matches(polqual::text, ':relid (\d+)', 'g'))[1]::oid FROM pg_policy WHERE polrelid = read.oid
+    ) AS next
+    WHERE next.oid <> 0
+), relation AS (
+    SELECT class.oid, class.relkind, class.relname, namespace.nspname,
+        ARRAY(SELECT ev_action::text FROM pg_rewrite WHERE ev_class = class.oid AND ev_type = '1' AND class.oid >= 16384)
+        || ARRAY(SELECT polqual::text FROM pg_policy WHERE polrelid = class.oid) AS trees
+    FROM read JOIN pg_class class USING (oid) JOIN pg_namespace namespace ON namespace.oid = class.relnamespace
+), called AS (
+    SELECT found[1]::oid AS oid FROM relation, unnest(trees) AS tree,
+        regexp_matches(tree, ':(?:funcid|aggfnoid|winfnoid) (\d+)', 'g') AS found
+    UNION
+    SELECT operator.oprcode::oid FROM relation, unnest(trees) AS tree,
+        regexp_matches(tree, ':opno (\d+)', 'g') AS found JOIN pg_operator operator ON operator.oid = found[1]::oid
+    WHERE operator.oid >= 16384
+    UNION
+    -- Overloads: the engine may choose any of them.
+    SELECT function.oid FROM pg_proc function JOIN pg_namespace namespace ON namespace.oid = pronamespace
+    WHERE proname = ANY ($2) AND nspname <> 'pg_catalog' AND nspname = ANY (current_schemas(true) || $8::text[])
+    UNION
+    -- `t.f` is `f(t)`.
+    SELECT function.oid FROM pg_proc function
+        JOIN pg_namespace namespace ON namespace.oid = pronamespace
+        JOIN pg_type argument ON argument.oid = proargtypes[0]
+    WHERE proname = ANY ($3) AND nspname <> 'pg_catalog' AND nspname = ANY (current_schemas(true))
+        AND pronargs - pronargdefaults <= 1 AND pronargs >= 1 AND argument.typtype IN ('c', 'p', 'd')
+    UNION
+    SELECT oprcode::oid FROM pg_operator WHERE oprname = ANY ($4) AND oid >= 16384
+    UNION
+    -- Casts that need no word in the statement, to a type that it names, or to one of the engine's own.
+    SELECT castfunc FROM pg_cast WHERE castfunc <> 0 AND oid >= 16384 AND (castcontext = 'i' OR casttarget < 16384
+        OR casttarget IN (SELECT unnest(ARRAY[type.oid, type.typelem]) FROM unnest($5::text[]) AS name
+            JOIN pg_type type ON type.oid = to_regtype(name)))
+), judged AS (
+    SELECT CASE WHEN nspname = ANY (current_schemas(false)) THEN proname ELSE nspname || '.' || proname END AS name,
+        CASE nspname WHEN 'pg_catalog' THEN
+            proname = ANY ($6)
+            OR EXISTS (SELECT FROM pg_cast WHERE castfunc = function.oid)
+            OR EXISTS (SELECT FROM pg_operator WHERE oprcode = function.oid)
+        ELSE provolatile <> 'v' AND NOT prosecdef AND (
+            (nspname || '.' || proname) = ANY ($7) OR proname = ANY ($7)
+            OR (lanname IN ('c', 'internal', 'sql') AND EXISTS (
+                SELECT FROM pg_depend JOIN pg_extension extension ON extension.oid = refobjid
+                WHERE classid = 'pg_proc'::regclass AND objid = function.oid AND refclassid = 'pg_extension'::regclass
+                    AND deptype = 'e' AND extname = ANY ($9)))
+        ) END AS harmless
+    FROM called JOIN pg_proc function USING (oid)
+        JOIN pg_namespace namespace ON namespace.oid = pronamespace
+        JOIN pg_language language ON language.oid = prolang
+)
+SELECT 'function' AS kind, name, NULL::text AS schema, NULL::text AS relkind FROM judged WHERE harmless IS NOT TRUE
+UNION ALL
+SELECT 'domain', domain.typname, NULL, NULL FROM unnest($5::text[]) AS name
+    JOIN pg_type type ON type.oid = to_regtype(name) JOIN pg_type domain ON domain.oid IN (type.oid, type.typelem)
+    WHERE domain.typtype = 'd' AND domain.oid >= 16384 AND EXISTS (SELECT FROM pg_constraint WHERE contypid = domain.oid)
+UNION ALL
+SELECT 'relation', relname, nspname, relkind::text FROM relation

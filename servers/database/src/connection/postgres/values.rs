@@ -1,0 +1,219 @@
+//! Values as PostgreSQL itself writes them, into JSON without loss.
+
+use serde_json::{Number, Value};
+use sqlx::TypeInfo;
+use sqlx::postgres::{PgTypeInfo, PgTypeKind};
+
+use crate::rows::{Cell, EXACT_MAX};
+
+/// How deep arrays may be; PostgreSQL's own limit.
+const DIMENSIONS_MAX: usize = 6;
+
+/// What matters of a type for its form in JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Type {
+    /// `smallint`, `integer`, `bigint`.
+    Integer,
+    /// `real`, `double precision`.
+    Real,
+    /// `boolean`.
+    Boolean,
+    /// `numeric`.
+    Decimal,
+    /// `bytea`.
+    Bytes,
+    /// `json`, `jsonb`.
+    Json,
+    /// `text`, `varchar`.
+    Text,
+    /// Whatever else; its text says all.
+    Other,
+    /// An array of these.
+    Array(Box<Type>),
+}
+
+/// A value on its way into an answer.
+pub(super) enum Made<'a> {
+    Null,
+    Integer(i64),
+    Real(f64),
+    Text(&'a str, Option<&'static str>),
+    Bytes(Vec<u8>),
+    Value(Value, Option<&'static str>),
+}
+
+impl Type {
+    pub(super) fn of(info: &PgTypeInfo) -> Self {
+        if let PgTypeKind::Array(element) = info.kind() {
+            return Self::Array(Box::new(Self::of(element)));
+        }
+        match info.name() {
+            "INT2" | "INT4" | "INT8" | "OID" => Self::Integer,
+            "FLOAT4" | "FLOAT8" => Self::Real,
+            "BOOL" => Self::Boolean,
+            "NUMERIC" => Self::Decimal,
+            "BYTEA" => Self::Bytes,
+            "JSON" | "JSONB" => Self::Json,
+            "TEXT" | "VARCHAR" => Self::Text,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Made<'_> {
+    pub(super) fn cell(&self) -> Cell<'_> {
+        match self {
+            Self::Null => Cell::Null,
+            Self::Integer(integer) => Cell::Integer(*integer),
+            Self::Real(real) => Cell::Real(*real),
+            Self::Text(text, encoding) => Cell::Encoded(text, *encoding),
+            Self::Bytes(bytes) => Cell::Blob(bytes),
+            Self::Value(value, encoding) => Cell::Value(value, *encoding),
+        }
+    }
+}
+
+/// Returns the value that `text` is, of which the server has shown `characters` at most.
+pub(super) fn cell<'a>(text: Option<&'a str>, r#type: &Type, characters: usize) -> Made<'a> {
+    let Some(text) = text else { return Made::Null };
+    let whole = text.len() < characters;
+    let made = match r#type {
+        Type::Integer => text.parse().ok().map(Made::Integer),
+        Type::Real => text.parse().ok().map(Made::Real),
+        Type::Boolean => boolean(text).map(|value| Made::Value(Value::Bool(value), None)),
+        // A digit may be missing at the end.
+        Type::Bytes => text.strip_prefix("\\x").map(|digits| Made::Bytes(unhex(digits))),
+        Type::Decimal => Some(Made::Text(text, Some("decimal_as_text"))),
+        Type::Json => Some(Made::Text(text, Some("json_as_text"))),
+        Type::Array(element) if whole => array(text, element).map(|value| Made::Value(value, encoding(element))),
+        Type::Array(_) | Type::Text | Type::Other => None,
+    };
+    made.unwrap_or(Made::Text(text, None))
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "t" | "true" => Some(true),
+        "f" | "false" => Some(false),
+        _ => None,
+    }
+}
+
+fn unhex(digits: &str) -> Vec<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok()).unwrap_or_default();
+    digits.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) * 16 + digit(pair[1])).collect()
+}
+
+/// How the elements of an array are written where JSON has no form of its own for them.
+fn encoding(element: &Type) -> Option<&'static str> {
+    match element {
+        Type::Decimal => Some("decimal_as_text"),
+        Type::Json => Some("json_as_text"),
+        Type::Array(inner) => encoding(inner),
+        _ => None,
+    }
+}
+
+fn element(text: &str, r#type: &Type) -> Value {
+    let text_value = || Value::String(text.to_owned());
+    match r#type {
+        Type::Integer => match text.parse::<i64>() {
+            Ok(integer) if (-EXACT_MAX..=EXACT_MAX).contains(&integer) => Value::from(integer),
+            _ => text_value(),
+        },
+        Type::Real => text.parse().ok().and_then(Number::from_f64).map_or_else(text_value, Value::Number),
+        Type::Boolean => boolean(text).map_or_else(text_value, Value::Bool),
+        _ => text_value(),
+    }
+}
+
+/// Reads `{1,NULL,"a b"}`; `None` when it is not of this form, such as with bounds of its own.
+fn array(text: &str, r#type: &Type) -> Option<Value> {
+    let mut rest = text;
+    let value = nested(&mut rest, r#type, DIMENSIONS_MAX)?;
+    rest.is_empty().then_some(value)
+}
+
+fn nested(rest: &mut &str, r#type: &Type, depth: usize) -> Option<Value> {
+    let depth = depth.checked_sub(1)?;
+    *rest = rest.strip_prefix('{')?;
+    let mut items = Vec::new();
+    if let Some(after) = rest.strip_prefix('}') {
+        *rest = after;
+        return Some(Value::Array(items));
+    }
+    loop {
+        let item = if rest.starts_with('{') {
+            nested(rest, r#type, depth)?
+        } else if rest.starts_with('"') {
+            element(&quoted(rest)?, r#type)
+        } else {
+            let end = rest.find([',', '}'])?;
+            let item = match &rest[..end] {
+                "NULL" => Value::Null,
+                bare if bare.contains(['\\', '"', '{', ';']) => return None,
+                bare => element(bare, r#type),
+            };
+            *rest = &rest[end..];
+            item
+        };
+        items.push(item);
+        match rest.as_bytes().first() {
+            Some(b',') => *rest = &rest[1..],
+            Some(b'}') => {
+                *rest = &rest[1..];
+                return Some(Value::Array(items));
+            }
+            _ => return None,
+        }
+    }
+}
+
+fn quoted(rest: &mut &str) -> Option<String> {
+    let mut content = String::new();
+    let mut characters = rest.char_indices().skip(1);
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '"' => {
+                *rest = &rest[at + 1..];
+                return Some(content);
+            }
+            '\\' => content.push(characters.next()?.1),
+            other => content.push(other),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn arrays_become_arrays() {
+        let read = |text, element| array(text, &element);
+        assert_eq!(read("{}", Type::Integer), Some(json!([])));
+        assert_eq!(read("{1,NULL,9007199254740993}", Type::Integer), Some(json!([1, null, "9007199254740993"])));
+        assert_eq!(read("{{1,2},{3,4}}", Type::Integer), Some(json!([[1, 2], [3, 4]])));
+        assert_eq!(read("{t,f}", Type::Boolean), Some(json!([true, false])));
+        assert_eq!(read("{1.50,NaN}", Type::Decimal), Some(json!(["1.50", "NaN"])));
+        assert_eq!(read("{0.1,Infinity}", Type::Real), Some(json!([0.1, "Infinity"])));
+        assert_eq!(
+            read(r#"{a,"b c","d\"\\,}","NULL",""}"#, Type::Text),
+            Some(json!(["a", "b c", "d\"\\,}", "NULL", ""]))
+        );
+        for text in ["", "{", "{1", "{1,", "[0:1]={1,2}", "{1}}", "{(1,2);(3,4)}", r#"{"a}"#, &"{".repeat(100_000)] {
+            assert_eq!(read(text, Type::Integer), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arrays_never_panic(text in "[{}\",\\\\a1é ]{0,30}") {
+            let _ = array(&text, &Type::Text);
+        }
+    }
+}

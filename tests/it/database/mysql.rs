@@ -1,0 +1,227 @@
+//! MariaDB: a real server, with a role that could do anything.
+
+mod corpus;
+
+use std::fs;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value, json};
+use sqlx::mysql::MySqlConnection;
+use sqlx::{AssertSqlSafe, Connection, Row};
+use tempfile::TempDir;
+use tollgate_tests::database_servers::{self, DatabaseServer};
+use tollgate_tests::mcp_process::McpProcess;
+
+use corpus::{ATTACKS, HONEST};
+
+/// What a rule says no with.
+const REFUSALS: [&str; 6] =
+    ["not_read_only", "multiple_statements", "not_parsed", "function_not_allowed", "table_not_allowed", "too_complex"];
+
+const SLOW: &str =
+    "SELECT count(*) FROM information_schema.COLUMNS a, information_schema.COLUMNS b, information_schema.COLUMNS c";
+
+struct World {
+    server: &'static DatabaseServer,
+    database: String,
+    dir: TempDir,
+}
+
+impl World {
+    async fn with(configuration: &str) -> Option<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let server = database_servers::mysql()?;
+        let database = format!("shop_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let mut admin = MySqlConnection::connect(&server.url("mysql")).await.unwrap();
+        let create = AssertSqlSafe(format!("CREATE DATABASE {database} CHARACTER SET utf8mb4"));
+        sqlx::raw_sql(create).execute(&mut admin).await.unwrap();
+        let world = Self { server, database, dir: TempDir::new().unwrap() };
+        world.run(include_str!("mysql/shop.sql")).await;
+        world.configure(&world.server.url(&world.database), configuration);
+        Some(world)
+    }
+
+    fn configure(&self, url: &str, configuration: &str) {
+        let text = format!("[database.connections.shop]\nurl = '{url}'\n{configuration}");
+        fs::write(self.dir.path().join("tollgate.toml"), text).unwrap();
+    }
+
+    async fn connect(&self) -> MySqlConnection {
+        MySqlConnection::connect(&self.server.url(&self.database)).await.unwrap()
+    }
+
+    async fn run(&self, sql: &str) {
+        let mut connection = self.connect().await;
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    }
+
+    fn start(&self) -> McpProcess {
+        McpProcess::start("mcp-database", self.dir.path(), &[], &[])
+    }
+
+    /// Rows, sequences, objects, settings, accounts, plugins, files.
+    async fn state(&self) -> Vec<String> {
+        const PARTS: &[&str] = &[
+            "SELECT GROUP_CONCAT(CONCAT_WS(',', id, title, price) ORDER BY id) FROM book",
+            "SELECT GROUP_CONCAT(CONCAT_WS(',', id, book_id, copies) ORDER BY id) FROM orders",
+            "SELECT CAST(COUNT(*) AS CHAR) FROM touched",
+            "SELECT CAST(next_not_cached_value AS CHAR) FROM counter",
+            "SELECT GROUP_CONCAT(CONCAT(TABLE_NAME, TABLE_TYPE) ORDER BY 1) FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()",
+            "SELECT GROUP_CONCAT(CONCAT(ROUTINE_NAME) ORDER BY 1) FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = DATABASE()",
+            "SELECT SHA2(GROUP_CONCAT(CONCAT(VARIABLE_NAME, VARIABLE_VALUE) ORDER BY 1), 256) FROM information_schema.GLOBAL_VARIABLES
+                WHERE VARIABLE_NAME NOT LIKE 'gtid%'",
+            "SELECT GROUP_CONCAT(CONCAT(User, Host, Priv) ORDER BY 1) FROM mysql.global_priv",
+            "SELECT CAST(COUNT(*) AS CHAR) FROM mysql.plugin",
+        ];
+        let mut connection = self.connect().await;
+        sqlx::raw_sql("SET SESSION group_concat_max_len = 1000000").execute(&mut connection).await.unwrap();
+        let mut state = Vec::new();
+        for part in PARTS {
+            let row = sqlx::query(*part).fetch_one(&mut connection).await.unwrap();
+            let bytes: Option<Vec<u8>> = row.try_get_unchecked(0).unwrap();
+            state.push(format!("{part}: {:?}", bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())));
+        }
+        connection.close().await.unwrap();
+        for folder in [Some("/tmp".into()), self.server.folder().map(|folder| folder.join("data").join(&self.database))]
+        {
+            let names = folder.iter().flat_map(|folder: &std::path::PathBuf| fs::read_dir(folder).unwrap());
+            let mut names: Vec<String> = names.map(|entry| entry.unwrap().file_name().display().to_string()).collect();
+            names.retain(|name| name.contains("attack"));
+            state.extend(names);
+        }
+        state
+    }
+
+    /// How many queries of this database's users the server works on.
+    async fn at_work(&self) -> i64 {
+        let mut connection = self.connect().await;
+        let sql = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE DB = DATABASE() AND COMMAND <> 'Sleep' AND ID <> CONNECTION_ID()";
+        sqlx::query(sql).fetch_one(&mut connection).await.unwrap().get(0)
+    }
+}
+
+async fn rows(server: &McpProcess, sql: &str, params: Value) -> Value {
+    server.ok("query", json!({"sql": sql, "params": params})).await["rows"].clone()
+}
+
+#[tokio::test]
+async fn attacks_are_refused_by_a_role_that_could_do_anything() {
+    let Some(world) = World::with("timeout_ms = 3000\n").await else { return };
+    let server = world.start();
+    let before = world.state().await;
+    let mut wrong = Vec::new();
+    for sql in ATTACKS {
+        let called = server.call("query", json!({"sql": sql})).await;
+        let code = called.structured["error"]["code"].as_str().unwrap_or("ok").to_owned();
+        if !REFUSALS.contains(&code.as_str()) {
+            wrong.push(format!("{sql}: {}", called.structured));
+        }
+    }
+    assert_eq!(world.state().await, before);
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), ATTACKS.len(), wrong.join("\n"));
+    assert!(server.pollution().is_empty());
+}
+
+#[tokio::test]
+async fn honest_statements_run_and_leave_nothing() {
+    let Some(world) = World::with("timeout_ms = 3000\n").await else { return };
+    let server = world.start();
+    let before = world.state().await;
+    let mut wrong = Vec::new();
+    for sql in HONEST {
+        let called = server.call("query", json!({"sql": sql})).await;
+        if called.is_error {
+            wrong.push(format!("{sql}: {}", called.structured));
+        }
+    }
+    assert_eq!(world.state().await, before);
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), HONEST.len(), wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn query_answers_without_loss() {
+    let Some(world) = World::with("timeout_ms = 3000\n").await else { return };
+    let server = world.start();
+    assert_eq!(server.ok("list_databases", json!({})).await["databases"][0]["engine"], "mysql");
+    let all = server.ok("list_tables", json!({"limit": 2})).await;
+    assert_eq!(
+        all["tables"],
+        json!([{"name": "accounts", "kind": "view", "columns": 2}, {"name": "book", "kind": "table", "columns": 4}])
+    );
+    let expected = json!([
+        [-128, 255, 32767, -8_388_608, 4_294_967_295_u64, "-9223372036854775808", "18446744073709551615", 0.1, 2.5, "-12345678901234567890.12", {"base64": "BQ=="},
+         "2024-02-29", "-838:59:59.500000", "2024-02-29 23:59:59.123456", "2024-01-02 03:04:05", 2024, "é'\\", "x", {"base64": "AP8="}, "b", "a,c", "{\"a\": 1}"],
+        [null, null, null, null, null, null, null, null, null, null, null, "0000-00-00", "00:00:00", "0000-00-00 00:00:00", null, null, null, null, null, null, null, null],
+    ]);
+    assert_eq!(rows(&server, "SELECT * FROM kinds ORDER BY tiny IS NULL", json!([])).await, expected);
+    let values = json!([null, true, -7, 1.5, "'; DROP TABLE book; --\\", {"base64": "AP8="}]);
+    let bound = rows(&server, "SELECT ? IS NULL, ?, ?, ?, ?, HEX(?)", values).await;
+    assert_eq!(bound, json!([[1, 1, -7, 1.5, "'; DROP TABLE book; --\\", "00FF"]]));
+    assert_eq!(rows(&server, "SELECT title FROM book WHERE id = ?", json!([1])).await, json!([["Emma"]]));
+    assert_eq!(
+        rows(&server, "SELECT 'a\\'b\\\\', \"it's\", 'x' LIKE '\\_'", json!([])).await,
+        json!([["a'b\\", "it's", 0]])
+    );
+    assert_eq!(server.refused("query", json!({"sql": "SELECT ?"})).await["code"], "invalid_arguments");
+    let cut = server.ok("query", json!({"sql": "SELECT id FROM orders ORDER BY id", "max_rows": 2})).await;
+    assert_eq!((&cut["rows"], &cut["truncated"]), (&json!([[1], [2]]), &json!(true)));
+    let validated = server.ok("validate_query", json!({"sql": "SELECT upper(title) FROM sold WHERE copies > ?"})).await;
+    assert_eq!(
+        (&validated["verdict"], &validated["tables"]),
+        (&json!("allowed"), &json!(["book", "orders", "sold"])),
+        "{validated}"
+    );
+}
+
+#[tokio::test]
+async fn slow_queries_stop_on_the_server() {
+    let Some(world) = World::with("timeout_ms = 1000\n").await else { return };
+    let server = world.start();
+    let started = Instant::now();
+    assert_eq!(server.refused("query", json!({"sql": SLOW})).await["code"], "timeout");
+    assert!(started.elapsed() < Duration::from_secs(3));
+    assert_eq!(rows(&server, "SELECT 1", json!([])).await, json!([[1]]));
+    world.configure(&world.server.url(&world.database), "timeout_ms = 50000\n");
+    let server = world.start();
+    server.ok("list_tables", json!({})).await;
+    let cancelled = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        assert_eq!(world.at_work().await, 1);
+        let notification = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 2, "reason": "enough"}});
+        server.write(format!("{notification}\n").as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    };
+    tokio::select! {
+        _ = server.try_call("query", json!({"sql": SLOW}), Map::new()) => {}
+        () = cancelled => {}
+    }
+    let stopped = Instant::now();
+    while world.at_work().await > 0 {
+        assert!(stopped.elapsed() < Duration::from_secs(3), "a query goes on without anybody who waits for it");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(rows(&server, "SELECT 1", json!([])).await, json!([[1]]));
+}
+
+#[tokio::test]
+async fn server_that_cannot_be_reached_says_so_without_its_address() {
+    let Some(world) = World::with("").await else { return };
+    let good = world.server.url(&world.database);
+    for url in [
+        "mysql://someone:hunter2@127.0.0.1:1/shop".to_owned(),
+        good.replace(&world.database, "missing_database"),
+        good.replace("root@", "nobody_of_this_name:hunter2@"),
+    ] {
+        world.configure(&url, "timeout_ms = 2000\n");
+        let server = world.start();
+        let error = server.refused("query", json!({"sql": "SELECT 1"})).await;
+        assert_eq!(error["code"], "database_unavailable", "{url}: {error}");
+        for secret in ["hunter2", "127.0.0.1", "someone", "nobody_of"] {
+            assert!(!error.to_string().contains(secret) && !server.stderr().contains("hunter2"), "{url}: {error}");
+        }
+    }
+    world.configure(&good, "require_read_only_role = true\n");
+    assert_eq!(world.start().refused("query", json!({"sql": "SELECT 1"})).await["code"], "role_can_write");
+}
