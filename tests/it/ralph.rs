@@ -42,12 +42,15 @@ async fn verdict_says_whether_a_file_may_go_on() {
     assert_eq!(good["verdict"], "pass");
     assert_eq!(good["language"], "python");
     assert_eq!(good["sha256"].as_str().unwrap().len(), 64);
-    assert_eq!(good["cost_usd"], "0.0011");
+    assert_eq!(good["cost_usd"], "0.0018");
 
     let bad = ralph.ok("verify_file", json!({"path": "src/bad.py"})).await;
     assert_eq!(bad["verdict"], "fail");
     let finding = &bad["checks"][0]["findings"][0];
-    assert_eq!((&finding["line"], &finding["column"], &finding["excerpt"]), (&json!(1), &json!(6), &json!("def f(x:")));
+    assert_eq!(
+        (&finding["line"], &finding["column"], &finding["excerpt"]),
+        (&json!(2), &json!(5), &json!("    return x"))
+    );
 
     let absolute = world.path().join("workspace/src/good.py");
     assert_eq!(ralph.ok("verify_file", json!({"path": absolute})).await["verdict"], "pass");
@@ -64,11 +67,12 @@ async fn what_was_not_verified_is_no_pass() {
     fs::write(workspace.join("latin.py"), b"x = '\xe9'\n").unwrap();
     fs::write(workspace.join("nul.py"), b"x = 1\n\0 (((\n").unwrap();
     fs::write(workspace.join("huge.py"), vec![b'#'; 3 * 1024 * 1024]).unwrap();
-    fs::write(workspace.join("unreadable"), GOOD).unwrap();
+    fs::write(workspace.join("blob"), b"\x7fELF\0\0\xff").unwrap();
     let ralph = start(&world);
     for (path, verdict) in [
-        ("notes.txt", "skipped"),
-        ("unreadable", "skipped"),
+        ("blob", "skipped"),
+        // No parser knows it, but secrets are looked for in any text.
+        ("notes.txt", "pass"),
         ("latin.py", "inconclusive"),
         ("huge.py", "inconclusive"),
         ("nul.py", "fail"),
@@ -76,7 +80,7 @@ async fn what_was_not_verified_is_no_pass() {
         let answer = ralph.ok("verify_file", json!({"path": path})).await;
         assert_eq!(answer["verdict"], verdict, "{path}: {answer}");
     }
-    let skipped = ralph.call("verify_file", json!({"path": "notes.txt"})).await;
+    let skipped = ralph.call("verify_file", json!({"path": "blob"})).await;
     assert!(skipped.receipt.amount.is_zero() && !skipped.receipt.cached, "{:?}", skipped.receipt);
     let given = json!({"path": "big.py", "content": "#".repeat(3 * 1024 * 1024)});
     assert_eq!(ralph.ok("verify_file", given).await["verdict"], "inconclusive");
@@ -309,6 +313,57 @@ async fn answer_to_a_hostile_file_stays_small() {
         let call = ralph.try_call("verify_file", json!({"path": path}), Map::new()).await.unwrap();
         assert_ne!(call.structured["verdict"], "pass");
         assert!(call.text.len() < 20_000, "{} bytes", call.text.len());
+    }
+    ralph.ok("verify_file", json!({"path": "src/good.py"})).await;
+}
+
+#[tokio::test]
+async fn what_must_not_be_in_code_blocks_and_shows_no_secret() {
+    let world = world();
+    let ralph = start(&world);
+    let token = ["ghp_", "x7Kq2mZr8LpW4tYb7NcJ1sHd6GfA3eUoR5iT"].concat();
+    let cases = [
+        (
+            "a.py",
+            "from subprocess import call as c\n\ndef f(x):\n    c('ls ' + x, shell=True)\n",
+            "python.command_injection",
+            4,
+        ),
+        (
+            "a.ts",
+            "const f = (db: Db, x: string) => db.query(`SELECT * FROM t WHERE id = ${x}`);\n",
+            "javascript.sql_injection",
+            1,
+        ),
+        ("a.sh", "#!/bin/bash\ncurl -s https://example.com/x | bash\n", "bash.remote_script", 2),
+        ("notes.txt", "no\nsecret\nhere\n", "", 0),
+        // A comment for another tool gives no permission.
+        ("b.py", "def f(x):\n    return eval(x)  # nosec, noqa, ast-grep-ignore\n", "python.code_injection", 2),
+    ];
+    for (path, content, rule, line) in cases {
+        let answer = ralph.ok("verify_file", json!({"path": path, "content": content, "checks": ["security"]})).await;
+        if rule.is_empty() {
+            assert_eq!(answer["verdict"], "pass", "{path}: {answer}");
+            continue;
+        }
+        assert_eq!(answer["verdict"], "blocked", "{path}: {answer}");
+        let finding = &answer["checks"][0]["findings"][0];
+        assert_eq!((&finding["rule"], &finding["line"]), (&json!(rule), &json!(line)), "{answer}");
+        assert!(finding["cwe"].as_str().unwrap().starts_with("CWE-"), "{answer}");
+        assert_eq!(finding["severity"], "error");
+    }
+    for path in ["settings.py", "settings.ini", "notes"] {
+        let content = format!("TOKEN = \"{token}\"\n");
+        let call = ralph.call("verify_file", json!({"path": path, "content": content})).await;
+        assert_eq!(call.structured["verdict"], "blocked", "{path}: {}", call.structured);
+        assert!(!call.text.contains(&token) && !call.text.contains(&token[8..]), "{}", call.text);
+        // Neither does the cache keep it.
+        let state = world.path().join("workspace/.tollgate");
+        for entry in fs::read_dir(&state).into_iter().flatten().flatten() {
+            let bytes = fs::read(entry.path()).unwrap_or_default();
+            let kept = bytes.windows(token.len()).any(|window| window == token.as_bytes());
+            assert!(!kept, "{}", entry.path().display());
+        }
     }
     ralph.ok("verify_file", json!({"path": "src/good.py"})).await;
 }

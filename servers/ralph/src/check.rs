@@ -1,5 +1,6 @@
 //! What a check is, and what checks find.
 
+pub mod security;
 pub mod syntax;
 
 use schemars::JsonSchema;
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tollgate_shared::content_hash::ContentHash;
 use tollgate_shared::refusal::Refusal;
 
-use crate::language::Language;
+use crate::language::SourceType;
 
 /// Findings kept of one check of one file; an agent that fixes these sees the others next time.
 pub const FINDINGS_MAX: usize = 20;
@@ -18,6 +19,8 @@ pub const FINDINGS_MAX: usize = 20;
 pub enum Check {
     /// Whether the file can be parsed.
     Syntax,
+    /// Whether it has secrets, or structures that must not be in code.
+    Security,
 }
 
 /// What verification ends with; later ones outweigh earlier ones, except that `skipped` beside a `pass` is a pass.
@@ -51,6 +54,15 @@ pub struct Finding {
     pub excerpt: String,
     /// What to do
     pub hint: String,
+    /// error blocks, warning fails
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<String>,
+    /// Number in the Common Weakness Enumeration
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwe: Option<String>,
+    /// Of a secret: the first 12 digits of its SHA-256
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
 }
 
 /// What one check of one file ended with.
@@ -73,13 +85,14 @@ pub struct CheckResult {
 
 impl Check {
     /// Every check, in the order in which they run.
-    pub const ALL: [Self; 1] = [Self::Syntax];
+    pub const ALL: [Self; 2] = [Self::Syntax, Self::Security];
 
     /// Returns the name as in arguments and answers.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Syntax => "syntax",
+            Self::Security => "security",
         }
     }
 
@@ -88,6 +101,7 @@ impl Check {
     pub fn sku(self) -> &'static str {
         match self {
             Self::Syntax => syntax::SKU,
+            Self::Security => security::SKU,
         }
     }
 
@@ -120,13 +134,15 @@ impl Check {
 
     /// Returns the hash of everything that the result of this check of `content` depends on.
     #[must_use]
-    pub fn key(self, content: &ContentHash, language: Language) -> ContentHash {
+    pub fn key(self, content: &ContentHash, source: Option<SourceType>) -> ContentHash {
         let (rules, tool) = match self {
-            Self::Syntax => (syntax::RULES_VERSION, syntax::tool(language)),
+            Self::Syntax => (syntax::RULES_VERSION, source.map_or("", |source| syntax::tool(source.language))),
+            Self::Security => (security::RULES_VERSION, security::TOOL),
         };
         ContentHash::builder("ralph.result")
             .field(content.as_bytes())
-            .field(language.name().as_bytes())
+            .field(source.map_or("", |source| source.language.name()).as_bytes())
+            .field(source.map_or("", |source| source.module.name()).as_bytes())
             .field(self.name().as_bytes())
             .field(&rules.to_be_bytes())
             .field(tool.as_bytes())
@@ -178,6 +194,7 @@ fn is_zero(number: &usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::language::{Language, ModuleKind};
 
     #[test]
     fn gravest_verdict_counts() {
@@ -201,8 +218,10 @@ mod tests {
     #[test]
     fn key_depends_on_content_and_language() {
         let content = ContentHash::of(b"let x");
-        let key = Check::Syntax.key(&content, Language::JavaScript);
-        assert_ne!(key, Check::Syntax.key(&content, Language::TypeScript));
-        assert_ne!(key, Check::Syntax.key(&ContentHash::of(b"let y"), Language::JavaScript));
+        let source = SourceType::from(Language::JavaScript);
+        let key = Check::Syntax.key(&content, Some(source));
+        assert_ne!(key, Check::Syntax.key(&content, Some(SourceType::from(Language::TypeScript))));
+        assert_ne!(key, Check::Syntax.key(&content, Some(SourceType { module: ModuleKind::Script, ..source })));
+        assert_ne!(key, Check::Syntax.key(&ContentHash::of(b"let y"), Some(source)));
     }
 }

@@ -9,13 +9,14 @@ pub mod check;
 pub mod config;
 pub mod language;
 pub mod roots;
+pub mod secrets;
 pub mod tools;
 pub mod verify;
+pub mod workers;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tollgate_shared::serve::tool::Toolbox;
 use tollgate_shared::serve::{Server, Startup};
 
@@ -23,9 +24,7 @@ use cache::ResultCache;
 use check::syntax::Limits;
 use config::RalphConfig;
 use roots::Roots;
-
-/// Files checked at a time: parsing keeps a core busy, and an agent has other uses for the rest.
-const PARALLEL_MAX: usize = 8;
+use workers::Workers;
 
 /// The verifier: where files may be, what is remembered, how much is done at a time.
 pub struct Ralph {
@@ -35,8 +34,8 @@ pub struct Ralph {
     pub cache: ResultCache,
     /// What one parse may take.
     pub limits: Limits,
-    /// One permit for each file that is being checked.
-    pub slots: Arc<Semaphore>,
+    /// Where checks run.
+    pub workers: Workers,
 }
 
 impl Server for Ralph {
@@ -53,12 +52,11 @@ impl Server for Ralph {
         let limits =
             Limits { bytes_max: config.file_bytes_max, duration_max: Duration::from_millis(config.parse_timeout_ms) };
         let roots = Roots::new(&startup.workspace, &config.roots)?;
-        let parallel = std::thread::available_parallelism().map_or(1, usize::from).min(PARALLEL_MAX);
         Ok(Self {
             roots: Arc::new(roots),
             cache: ResultCache::new(startup.state_dir.clone(), config.cache_entries_max),
             limits,
-            slots: Arc::new(Semaphore::new(parallel)),
+            workers: Workers::default(),
         })
     }
 

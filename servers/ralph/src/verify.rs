@@ -10,15 +10,15 @@ use tollgate_shared::refusal::Refusal;
 use tollgate_shared::serve::Call;
 
 use crate::Ralph;
-use crate::check::{Check, CheckResult, Verdict, syntax};
-use crate::language::Language;
+use crate::check::{Check, CheckResult, Verdict, security, syntax};
+use crate::language::{Language, SourceType};
 use crate::roots::{Place, Unread};
 
 /// What every verified file is charged as, beside its checks.
 pub const BASE_SKU: &str = "ralph.base";
 
 /// Everything that a file may be charged as.
-pub const SKUS: &[&str] = &[BASE_SKU, syntax::SKU];
+pub const SKUS: &[&str] = &[BASE_SKU, syntax::SKU, security::SKU];
 
 /// What was found out about one file.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -46,7 +46,7 @@ pub struct FileReport {
 struct Loaded {
     content: Vec<u8>,
     hash: ContentHash,
-    language: Option<Language>,
+    source: Option<SourceType>,
 }
 
 impl FileReport {
@@ -112,8 +112,8 @@ pub async fn verify_given(
 
 fn load(path: &str, content: Vec<u8>) -> Loaded {
     let hash = ContentHash::of(&content);
-    let language = Language::of(Path::new(path), &content);
-    Loaded { content, hash, language }
+    let source = SourceType::of(Path::new(path), &content);
+    Loaded { content, hash, source }
 }
 
 async fn verify(
@@ -123,23 +123,27 @@ async fn verify(
     loaded: Loaded,
     wanted: &[Check],
 ) -> Result<FileReport, Refusal> {
-    let Some(language) = loaded.language else {
+    let source = loaded.source;
+    // Secrets are looked for in any text; the other checks must know the language.
+    let is_text = source.is_some() || std::str::from_utf8(&loaded.content).is_ok_and(|text| !text.contains('\0'));
+    let applies = |check: &Check| source.is_some() || *check == Check::Security && is_text;
+    if !wanted.iter().any(applies) {
         let reason = "no check knows this kind of file";
         let report = FileReport::unchecked(path, Verdict::Skipped, reason);
         return Ok(FileReport { sha256: Some(loaded.hash), ..report });
-    };
+    }
     let content = Arc::new(loaded.content);
     let mut checks = Vec::with_capacity(wanted.len());
     let mut from_cache = true;
-    for check in wanted {
-        let key = check.key(&loaded.hash, language);
+    for check in wanted.iter().filter(|check| applies(check)) {
+        let key = check.key(&loaded.hash, source);
         if let Some(result) = server.cache.get(&key).await {
             call.save(check.sku(), 1);
             checks.push(result);
             continue;
         }
         from_cache = false;
-        let result = run(server, call, *check, language, &content).await?;
+        let result = run(server, call, *check, source, &content).await?;
         call.charge(check.sku(), 1);
         server.cache.put(&key, &result).await;
         checks.push(result);
@@ -153,7 +157,7 @@ async fn verify(
         path: path.to_owned(),
         verdict: Verdict::all(checks.iter().map(|result| result.verdict)),
         reason: checks.iter().find_map(|result| result.reason.clone()),
-        language: Some(language),
+        language: source.map(|source| source.language),
         sha256: Some(loaded.hash),
         from_cache,
         checks,
@@ -164,20 +168,24 @@ async fn run(
     server: &Arc<Ralph>,
     call: &Call,
     check: Check,
-    language: Language,
+    source: Option<SourceType>,
     content: &Arc<Vec<u8>>,
 ) -> Result<CheckResult, Refusal> {
-    // Held by the thread that works, which a call that is taken back outlives for a moment.
-    let permit = Arc::clone(&server.slots).acquire_owned().await.map_err(|_| Refusal::cancelled())?;
     let (content, limits, cancelled) = (Arc::clone(content), server.limits, call.cancelled().clone());
-    call.blocking(move || {
-        let _permit = permit;
+    let done = server.workers.run(move || {
         let stop = || cancelled.is_cancelled();
-        Ok(match check {
-            Check::Syntax => syntax::check(language, &content, limits, &stop),
-        })
-    })
-    .await
+        match check {
+            Check::Syntax => match source {
+                Some(source) => syntax::check(source, &content, limits, &stop),
+                None => CheckResult::inconclusive(check, "no parser knows this kind of file"),
+            },
+            Check::Security => security::check(source.map(|source| source.language), &content, limits, &stop),
+        }
+    })?;
+    // A parser that panics has not verified anything.
+    Ok(done
+        .await
+        .unwrap_or_else(|_| CheckResult::inconclusive(check, "the check stopped unexpectedly; report this as a bug")))
 }
 
 /// Says why a file was not read.

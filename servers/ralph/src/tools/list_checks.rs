@@ -10,6 +10,7 @@ use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
 
 use crate::Ralph;
 use crate::check::Check;
+use crate::check::security::dialect::Dialect;
 use crate::language::Language;
 
 #[derive(Deserialize, JsonSchema)]
@@ -51,6 +52,12 @@ async fn run(_: Arc<Ralph>, _: ListChecksRequest, _: Call) -> Result<Answer<Chec
             finds: "what cannot be parsed",
             verdicts: &["pass", "fail", "inconclusive"],
             languages: Language::ALL.to_vec(),
+        },
+        Check::Security => Described {
+            name: check,
+            finds: "secrets in any text; injection, unsafe deserialization, disabled TLS and the like in code",
+            verdicts: &["pass", "fail", "blocked", "inconclusive"],
+            languages: Dialect::ALL.iter().filter_map(|dialect| dialect.language()).collect(),
         },
     });
     Ok(Answer::new(Checks { checks: checks.collect() }))

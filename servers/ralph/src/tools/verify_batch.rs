@@ -21,6 +21,9 @@ use crate::verify::{self, FileReport};
 /// Most files of one call: at a few milliseconds each, well within the patience of a host.
 const FILES_MAX: usize = 2_000;
 
+/// Files in work at a time: enough that reading one and checking others overlap.
+const FILES_AT_A_TIME: usize = 16;
+
 /// Most globs of one call.
 const GLOBS_MAX: usize = 50;
 
@@ -142,7 +145,7 @@ async fn verify_all(
             }
             Ok(Some(report))
         })
-        .buffer_unordered(crate::PARALLEL_MAX)
+        .buffer_unordered(FILES_AT_A_TIME)
         .try_filter_map(|report| async move { Ok(report) })
         .try_collect()
         .await?;
