@@ -105,7 +105,17 @@ fn properties(schema: &Value) -> Vec<(&str, &Value)> {
 /// alternatives at the root, nothing that costs tokens without telling the model anything.
 #[must_use]
 pub fn flat<T: JsonSchema>() -> Map<String, Value> {
-    let mut schema = inlined::<T>();
+    simplified(inlined::<T>())
+}
+
+/// Returns the same of what is written as `T`: a field that may be left out when it is written is not required.
+#[must_use]
+pub fn flat_answer<T: JsonSchema>() -> Map<String, Value> {
+    let settings = SchemaSettings::draft2020_12().for_serialize().with(|settings| settings.inline_subschemas = true);
+    simplified(settings.into_generator().into_root_schema_for::<T>().to_value())
+}
+
+fn simplified(mut schema: Value) -> Map<String, Value> {
     simplify(&mut schema);
     match schema {
         Value::Object(object) => object,

@@ -224,7 +224,7 @@ fn parse<Request: DeserializeOwned>(arguments: JsonObject) -> Result<Request, Re
 
 /// Returns the schema of an answer, which also admits the form of a refusal and what every answer carries.
 fn output_schema<Response: JsonSchema>() -> JsonObject {
-    let mut schema = schema::flat::<Response>();
+    let mut schema = schema::flat_answer::<Response>();
     if schema.get("type").and_then(Value::as_str) != Some("object") {
         schema = Map::from_iter([
             ("type".to_owned(), json!("object")),

@@ -142,10 +142,11 @@ fn finding(text: &str, fault: Fault) -> Finding {
     let [before, after] = [from > 0, to < line.len()].map(|cut| if cut { "…" } else { "" });
     Finding {
         rule: fault.rule.to_owned(),
-        message: fault.message,
+        message: crate::secrets::mask(&fault.message),
         line: text[..at].matches('\n').count() + 1,
         column: line[..column].chars().count() + 1,
-        excerpt: format!("{before}{}{after}", &line[from..to]),
+        // What cannot be parsed may stand beside a secret.
+        excerpt: crate::secrets::mask(&format!("{before}{}{after}", &line[from..to])),
         hint: fault.hint.to_owned(),
         severity: None,
         cwe: None,
