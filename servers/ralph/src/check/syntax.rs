@@ -126,11 +126,11 @@ pub fn tool(language: Language) -> &'static str {
 
 fn failed(text: &str, faults: Vec<Fault>) -> CheckResult {
     let findings_omitted = faults.len().saturating_sub(FINDINGS_MAX);
-    let findings = faults.into_iter().take(FINDINGS_MAX).map(|fault| finding(text, fault)).collect();
+    let findings = faults.into_iter().take(FINDINGS_MAX).map(|fault| finding(text, &fault)).collect();
     CheckResult { check: Check::Syntax, verdict: Verdict::Fail, findings, findings_omitted, reason: None }
 }
 
-fn finding(text: &str, fault: Fault) -> Finding {
+fn finding(text: &str, fault: &Fault) -> Finding {
     let at = text.floor_char_boundary(fault.at);
     let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
     let end = text[at..].find('\n').map_or(text.len(), |newline| at + newline);
