@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
+use crate::content_hash::ContentHash;
 use crate::price::{InvalidPrice, PriceList};
 
 /// The name of the file.
@@ -37,6 +38,8 @@ pub struct Settings<C> {
     pub file: Option<PathBuf>,
     /// The folder that relative paths start from: that of the file, else of the git repository, else the working directory.
     pub workspace: PathBuf,
+    /// The digest of the table `[ralph]` as written, secrets not put in, and of this release: what verdicts depend on.
+    pub ralph_rules: ContentHash,
     /// What is in force, with everything taken from the environment put back as `${NAME}`.
     masked: Table,
 }
@@ -130,6 +133,7 @@ impl<C: DeserializeOwned + Serialize + JsonSchema + Default> Settings<C> {
                     prices: PriceList::default(),
                     file: None,
                     workspace,
+                    ralph_rules: ralph_rules(&Table::new()),
                 })
             }
         }
@@ -186,7 +190,14 @@ impl<C: DeserializeOwned + Serialize + JsonSchema + Default> Settings<C> {
         let prices = PriceList::with_overrides(&prices)
             .map_err(|source| ConfigError::Price { path: path.to_owned(), source })?;
 
-        Ok(Self { masked: effective(table, &own, &written), own, prices, file: Some(path.to_owned()), workspace })
+        Ok(Self {
+            masked: effective(table, &own, &written),
+            own,
+            prices,
+            file: Some(path.to_owned()),
+            workspace,
+            ralph_rules: ralph_rules(&written),
+        })
     }
 
     /// Returns what is in force as TOML, secrets masked.
@@ -215,6 +226,16 @@ pub fn nearest<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> Optio
 #[must_use]
 pub fn did_you_mean(nearest: Option<&str>) -> String {
     nearest.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+}
+
+/// Returns what tells one set of Ralph's rules from another, as far as the configuration says.
+fn ralph_rules(written: &Table) -> ContentHash {
+    let table = written.get("ralph").and_then(Value::as_table).filter(|table| !table.is_empty());
+    let text = table.and_then(|table| serde_json::to_string(table).ok()).unwrap_or_default();
+    ContentHash::builder("tollgate ralph rules 1")
+        .field(env!("CARGO_PKG_VERSION").as_bytes())
+        .field(text.as_bytes())
+        .finish()
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {

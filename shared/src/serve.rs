@@ -25,6 +25,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::Settings;
+use crate::content_hash::ContentHash;
 use crate::error_chain::Chain;
 use crate::identity::IdentitySource;
 use crate::ledger::Ledger;
@@ -88,6 +89,8 @@ pub struct Startup {
     pub workspace: PathBuf,
     /// The folder that holds the server's own state; need not exist yet.
     pub state_dir: StateDir,
+    /// The digest of the table `[ralph]` in force; whoever relies on a verdict needs it, not only Ralph.
+    pub ralph_rules: ContentHash,
 }
 
 #[derive(Parser)]
@@ -158,7 +161,8 @@ fn start<S: Server>(arguments: &CommonArguments) -> anyhow::Result<Started<S>> {
     let settings = Settings::<S::Config>::load(S::NAME, arguments.config.as_deref())?;
     let state_dir = StateDir::choose(arguments.state_dir.as_deref(), &settings.workspace);
     let description = arguments.check_config.then(|| settings.describe());
-    let startup = Startup { workspace: settings.workspace, state_dir: state_dir.clone() };
+    let startup =
+        Startup { workspace: settings.workspace, state_dir: state_dir.clone(), ralph_rules: settings.ralph_rules };
     let server = S::new(settings.own, &startup)?;
     if let Some(description) = description {
         return Ok(Started::Checked(description));

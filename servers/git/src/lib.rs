@@ -140,7 +140,8 @@ mod tests {
     fn start(config: GitConfig) -> anyhow::Result<Git> {
         let workspace = Path::new("/work").to_owned();
         let state_dir = StateDir::choose(None, &workspace);
-        Git::new(config, &Startup { workspace, state_dir })
+        let ralph_rules = tollgate_shared::content_hash::ContentHash::ZERO;
+        Git::new(config, &Startup { workspace, state_dir, ralph_rules })
     }
 
     #[test]

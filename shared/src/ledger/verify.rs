@@ -131,7 +131,7 @@ impl Verification {
         }
     }
 
-    fn follow(&mut self, entry: &StoredEntry) {
+    pub(super) fn follow(&mut self, entry: &StoredEntry) {
         if entry.seq != self.head.seq + 1 {
             self.fault(Fault::Missing { seq: self.head.seq + 1 });
             self.head.seq = entry.seq - 1;
