@@ -20,6 +20,12 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
 /// made beside the calls, because one waits for the disk.
 const CHECKPOINT_ENTRIES: usize = 1_000;
 
+/// Attempts to find a moment in which nobody writes or reads; without one the log is begun anew after the next checkpoint.
+const RESTARTS_MAX: usize = 20;
+
+/// Between two attempts: some commits long.
+const RESTART_PAUSE: Duration = Duration::from_millis(1);
+
 const INSERT: &str = "INSERT INTO entry (seq, id, kind, body, prev, hash) VALUES (?, ?, ?, ?, ?, ?)";
 
 /// Appends for every task of this process, several at once with one commit.
@@ -253,10 +259,24 @@ impl Writer {
     }
 }
 
-/// Writes the write-ahead log back into the file; what does not succeed now does the next time.
+/// Writes the write-ahead log back into the file, so that the next entry begins it anew: writing over what is there
+/// costs a third of making a file longer, and a log that is never begun anew has no end under steady load.
+///
+/// What does not succeed now does the next time.
 pub(super) fn checkpoint(path: &Path) {
-    let result = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
-        .and_then(|connection| connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())));
+    let result = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).and_then(|connection| {
+        // The bulk, beside those who write. Only the little that came meanwhile is then written with them held off.
+        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        connection.busy_timeout(Duration::ZERO)?;
+        for _ in 0..RESTARTS_MAX {
+            let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get(0))?;
+            if busy == 0 {
+                break;
+            }
+            std::thread::sleep(RESTART_PAUSE);
+        }
+        Ok(())
+    });
     if let Err(error) = result {
         tracing::debug!(%error, "the ledger's write-ahead log was not written back");
     }

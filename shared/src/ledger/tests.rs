@@ -120,6 +120,28 @@ async fn many_at_once_are_all_written_once() {
 }
 
 #[tokio::test]
+async fn write_ahead_log_has_an_end_under_steady_load() {
+    let (_folder, ledger) = with_entries(1).await;
+    let log = ledger.path().with_extension("db-wal");
+    // The log is some 12 KiB longer after each entry until it is begun anew; a slow disk may take several checkpoints.
+    let mut longest = 0;
+    let begun_anew = async {
+        loop {
+            for _ in 0..200 {
+                ledger.append(vec![entry()]).await.unwrap();
+            }
+            let length = std::fs::metadata(&log).unwrap().len();
+            if length == longest {
+                return;
+            }
+            longest = length;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(120), begun_anew).await.expect("the log grows for ever");
+    assert!(verify(&ledger, None).await.unwrap().is_whole());
+}
+
+#[tokio::test]
 async fn the_same_id_counts_once() {
     let (_folder, ledger) = with_entries(1).await;
     let entry = entry();
