@@ -16,6 +16,7 @@ pub mod money;
 pub mod price;
 pub mod receipt;
 pub mod refusal;
+pub mod sandbox;
 pub mod serve;
 pub mod sqlite;
 pub mod state_dir;

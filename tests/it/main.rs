@@ -10,4 +10,5 @@ mod orchestrator;
 mod protocol;
 mod ralph;
 mod readme;
+mod sandbox;
 mod schemas;

@@ -3,5 +3,8 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(code) = tollgate_shared::sandbox::divert() {
+        return code;
+    }
     tollgate_shared::serve::run::<mcp_git::Git>(env!("CARGO_PKG_VERSION"))
 }
