@@ -6,8 +6,10 @@
 pub mod charge;
 pub mod drain;
 pub mod handler;
+pub mod question;
 pub mod report;
 pub mod stdio;
+mod task;
 pub mod tool;
 
 use std::path::PathBuf;
@@ -36,6 +38,7 @@ use handler::ToolServer;
 use stdio::StdioTransport;
 
 pub use charge::Call;
+pub use question::{Question, Replied, Reply};
 pub use tool::{Answer, Effect, Price, Tool, Toolbox};
 
 /// Exit code of a configuration or an argument that cannot be used.

@@ -8,6 +8,7 @@ mod house;
 mod ledger;
 mod orchestrator;
 mod protocol;
+mod questions;
 mod ralph;
 mod readme;
 mod sandbox;

@@ -198,6 +198,39 @@ impl McpProcess {
         answer["result"]["tools"].as_array().unwrap_or_else(|| panic!("no tools in {answer}")).clone()
     }
 
+    /// Waits for the server's own request of `method` and returns it.
+    pub async fn asked(&self, method: &str) -> Value {
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < ANSWER_MAX {
+            {
+                let mut unclaimed = self.unclaimed.lock().unwrap();
+                if let Some(at) = unclaimed.iter().position(|message| message["method"] == method) {
+                    return unclaimed.remove(at);
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("the server did not ask with {method}: {}", self.stderr());
+    }
+
+    /// Answers the server's own request `request`.
+    pub async fn answer(&self, request: &Value, result: Value) {
+        let line = format!("{}\n", json!({"jsonrpc": "2.0", "id": request["id"], "result": result}));
+        self.write(line.as_bytes()).await.expect("the server reads");
+    }
+
+    /// Greets the server as a client of 2025-11-25 with these capabilities does.
+    pub async fn initialize(&self, capabilities: Value) -> Value {
+        let params = json!({
+            "protocolVersion": "2025-11-25",
+            "capabilities": capabilities,
+            "clientInfo": {"name": "tollgate-tests", "version": "1"},
+        });
+        let answer = self.try_raw_request("initialize", params).await.expect("the server answers");
+        self.write(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n").await.expect("it reads");
+        answer
+    }
+
     /// Closes stdin.
     pub async fn close_stdin(&self) {
         self.stdin.lock().await.take();

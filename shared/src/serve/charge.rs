@@ -8,11 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt;
 use jiff::Timestamp;
-use rmcp::model::{CallToolResult, ContentBlock, JsonObject, MetaObject};
+use rmcp::model::{CallToolResponse, CallToolResult, ContentBlock, InputRequiredResult, JsonObject, MetaObject};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::drain::Drain;
+use super::question::{self, Asker, INPUT_REQUIRED, Sealer};
 use super::tool::{Defined, Effect, RawAnswer};
 use crate::audit::AuditEntry;
 use crate::costs::CostReport;
@@ -39,6 +41,8 @@ pub struct House {
     pub ledger: Ledger,
     identities: IdentitySource,
     session: Mutex<CostReport>,
+    sealer: Sealer,
+    drain: Arc<Drain>,
 }
 
 /// One call in the hands of a tool.
@@ -51,15 +55,43 @@ struct CallState {
     receipt_id: EntryId,
     identity: Identity,
     cancelled: CancellationToken,
+    asker: Asker,
+    /// The arguments, for what is sealed; empty where nobody can be asked.
+    arguments: String,
+    pending: Mutex<Option<InputRequiredResult>>,
     meter: Mutex<Meter>,
     decisions: Mutex<Vec<AuditEntry>>,
+}
+
+/// What surrounds one call: the request's `_meta`, the client's name, how it is taken back, how somebody is asked.
+pub(super) struct Circumstances {
+    pub(super) meta: JsonObject,
+    pub(super) client: Option<String>,
+    pub(super) cancelled: CancellationToken,
+    pub(super) asker: Asker,
 }
 
 impl House {
     /// Puts together what all calls of the server `server` share.
     #[must_use]
     pub fn new(server: &'static str, prices: PriceList, ledger: Ledger, identities: IdentitySource) -> Self {
-        Self { server, prices, ledger, identities, session: Mutex::default() }
+        Self {
+            server,
+            prices,
+            ledger,
+            identities,
+            session: Mutex::default(),
+            sealer: Sealer::new(),
+            drain: Arc::default(),
+        }
+    }
+
+    pub(super) fn drain(&self) -> &Arc<Drain> {
+        &self.drain
+    }
+
+    pub(super) fn sealer(&self) -> &Sealer {
+        &self.sealer
     }
 
     /// Returns what the calls answered since the server started cost.
@@ -110,6 +142,44 @@ impl Call {
         lock(&self.0.decisions).push(entry);
     }
 
+    /// Lets `work` go on after the answer has left; the server waits for it before it ends.
+    pub fn go_on(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let drain = Arc::clone(&self.house().drain);
+        tokio::spawn(async move {
+            let _running = drain.run();
+            work.await;
+        });
+    }
+
+    /// Writes to the ledger what was decided so far, for work that goes on after the answer has left.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be recorded.
+    pub async fn record_decisions(&self) -> Result<(), LedgerError> {
+        let decisions = std::mem::take(&mut *lock(&self.0.decisions));
+        if decisions.is_empty() {
+            return Ok(());
+        }
+        self.house().ledger.append(entries(&decisions)?).await
+    }
+
+    pub(super) fn tool(&self) -> &'static str {
+        self.0.tool
+    }
+
+    pub(super) fn asker(&self) -> &Asker {
+        &self.0.asker
+    }
+
+    pub(super) fn arguments(&self) -> &str {
+        &self.0.arguments
+    }
+
+    pub(super) fn pending(&self) -> &Mutex<Option<InputRequiredResult>> {
+        &self.0.pending
+    }
+
     /// Runs `work` where blocking is allowed.
     ///
     /// # Errors
@@ -155,18 +225,20 @@ pub(super) async fn charged<S: Send + Sync + 'static>(
     server: Arc<S>,
     tool: &Defined<S>,
     arguments: JsonObject,
-    meta: &JsonObject,
-    client: Option<&str>,
-    cancelled: CancellationToken,
-) -> CallToolResult {
+    circumstances: Circumstances,
+) -> CallToolResponse {
     let started_at = Timestamp::now();
     let clock = Instant::now();
-    let identified = house.identities.identify(meta, client);
+    let Circumstances { meta, client, cancelled, asker } = circumstances;
+    let identified = house.identities.identify(&meta, client.as_deref());
     let call = Call(Arc::new(CallState {
         tool: tool.name(),
         receipt_id: EntryId::generate(),
-        identity: identified.as_ref().map_or_else(|_| house.identities.unclaimed(client), Clone::clone),
+        identity: identified.as_ref().map_or_else(|_| house.identities.unclaimed(client.as_deref()), Clone::clone),
         cancelled,
+        arguments: if matches!(asker, Asker::Nobody) { String::new() } else { question::canonical(&arguments) },
+        asker,
+        pending: Mutex::default(),
         meter: Mutex::default(),
         decisions: Mutex::default(),
         house,
@@ -175,17 +247,21 @@ pub(super) async fn charged<S: Send + Sync + 'static>(
     let result = match identified {
         Err(refusal) => Err(refusal),
         Ok(_) => match call.house().ledger.open().await {
-            Err(error) => return unrecorded(&error, "nothing was done"),
+            Err(error) => return unrecorded(&error, "nothing was done").into(),
             Ok(()) => run(tool, server, arguments, &call).await,
         },
     };
     let receipt = settle(&call, tool, &result, started_at, clock);
     if let Err(error) = record(&call, &receipt, result.as_ref().err()).await {
         let done = if result.is_ok() { "the call was carried out but not recorded" } else { "nothing more was done" };
-        return unrecorded(&error, done);
+        return unrecorded(&error, done).into();
     }
     lock(&call.house().session).add(&receipt);
-    answer(result, &receipt)
+    let pending = lock(&call.0.pending).take();
+    match (pending, &result) {
+        (Some(asked), Err(refusal)) if refusal.code == INPUT_REQUIRED => asked.with_meta(receipt_meta(&receipt)).into(),
+        _ => answer(result, &receipt).into(),
+    }
 }
 
 async fn run<S: Send + Sync + 'static>(
@@ -263,15 +339,20 @@ fn settle<S>(
 async fn record(call: &Call, receipt: &Receipt, refusal: Option<&Refusal>) -> Result<(), LedgerError> {
     let mut decisions = std::mem::take(&mut *lock(&call.0.decisions));
     if let Some(refusal) = refusal.filter(|refusal| refusal.outcome == Outcome::Refused) {
-        decisions.push(call.entry("refused", Some(refusal.code), refusal.message.clone(), Value::Null));
+        let action = if refusal.code == INPUT_REQUIRED { "asked" } else { "refused" };
+        decisions.push(call.entry(action, Some(refusal.code), refusal.message.clone(), Value::Null));
     }
-    let malformed = |error: serde_json::Error| LedgerError::Append(error.to_string());
-    let mut entries = Vec::with_capacity(1 + decisions.len());
-    for decision in &decisions {
-        entries.push(NewEntry::audit(decision).map_err(malformed)?);
-    }
-    entries.push(NewEntry::receipt(receipt).map_err(malformed)?);
+    let mut entries = entries(&decisions)?;
+    entries.push(NewEntry::receipt(receipt).map_err(|error| LedgerError::Append(error.to_string()))?);
     call.house().ledger.append(entries).await
+}
+
+fn entries(decisions: &[AuditEntry]) -> Result<Vec<NewEntry>, LedgerError> {
+    let mut entries = Vec::with_capacity(1 + decisions.len());
+    for decision in decisions {
+        entries.push(NewEntry::audit(decision).map_err(|error| LedgerError::Append(error.to_string()))?);
+    }
+    Ok(entries)
 }
 
 fn answer(result: Result<RawAnswer, Refusal>, receipt: &Receipt) -> CallToolResult {
@@ -284,7 +365,11 @@ fn answer(result: Result<RawAnswer, Refusal>, receipt: &Receipt) -> CallToolResu
     let content = vec![ContentBlock::text(text.unwrap_or_else(|| structured.to_string()))];
     let mut result = if failed { CallToolResult::error(content) } else { CallToolResult::success(content) };
     result.structured_content = Some(structured);
-    result.with_meta(Some(MetaObject(Map::from_iter([(RECEIPT_META_KEY.to_owned(), json!(receipt))]))))
+    result.with_meta(Some(receipt_meta(receipt)))
+}
+
+fn receipt_meta(receipt: &Receipt) -> MetaObject {
+    MetaObject(Map::from_iter([(RECEIPT_META_KEY.to_owned(), json!(receipt))]))
 }
 
 fn refused(refusal: Refusal) -> Map<String, Value> {

@@ -3,19 +3,22 @@
 use std::sync::{Arc, OnceLock};
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, ErrorData, Implementation, ListResourcesResult, ListToolsResult,
-    PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, Resource,
-    ResourceContents, ServerCapabilities, ServerConfig, Tool as Listed,
+    CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, CreateTaskResult, ErrorData,
+    GetTaskParams, GetTaskResult, Implementation, JsonObject, ListResourcesResult, ListToolsResult,
+    PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult,
+    Resource, ResourceContents, ServerCapabilities, ServerConfig, Tool as Listed, UpdateTaskParams,
 };
 use rmcp::service::RequestContext;
 use rmcp::{RoleServer, ServerHandler};
 use serde_json::{Map, Value};
 
 use super::Server;
-use super::charge::{House, charged};
+use super::charge::{Circumstances, House, charged};
 use super::drain::Drain;
+use super::question::Asker;
 use super::report;
-use super::tool::Toolbox;
+use super::task::Tasks;
+use super::tool::{Defined, Toolbox};
 
 const REPORT_URI: &str = "cost://report";
 const PRICES_URI: &str = "cost://prices";
@@ -24,9 +27,9 @@ const PRICES_URI: &str = "cost://prices";
 pub struct ToolServer<S> {
     server: Arc<S>,
     house: Arc<House>,
-    toolbox: Toolbox<S>,
+    toolbox: Arc<Toolbox<S>>,
+    tasks: Tasks,
     listed: OnceLock<Vec<Listed>>,
-    drain: Arc<Drain>,
     version: &'static str,
 }
 
@@ -37,9 +40,9 @@ impl<S: Server> ToolServer<S> {
         Self {
             server: Arc::new(server),
             house: Arc::new(house),
-            toolbox: S::tools().with(report::tool()),
+            toolbox: Arc::new(S::tools().with(report::tool())),
+            tasks: Tasks::default(),
             listed: OnceLock::new(),
-            drain: Arc::default(),
             version,
         }
     }
@@ -47,7 +50,28 @@ impl<S: Server> ToolServer<S> {
     /// Returns what knows the calls in flight.
     #[must_use]
     pub fn drain(&self) -> Arc<Drain> {
-        Arc::clone(&self.drain)
+        Arc::clone(self.house.drain())
+    }
+
+    fn become_task(
+        &self,
+        name: &'static str,
+        arguments: JsonObject,
+        meta: JsonObject,
+        client: Option<String>,
+        form: bool,
+    ) -> CreateTaskResult {
+        let (house, server, toolbox) = (Arc::clone(&self.house), Arc::clone(&self.server), Arc::clone(&self.toolbox));
+        let drain = self.drain();
+        self.tasks.spawn(move |task, cancelled| async move {
+            let _running = drain.run();
+            let asker = if form { Asker::Task(task) } else { Asker::Nobody };
+            let circumstances = Circumstances { meta, client, cancelled, asker };
+            match toolbox.find(name) {
+                Some(tool) => charged(house, server, tool, arguments, circumstances).await,
+                None => CallToolResult::error(Vec::new()).into(),
+            }
+        })
     }
 
     /// Returns the tools as `tools/list` shows them; made once, when first asked for.
@@ -58,7 +82,10 @@ impl<S: Server> ToolServer<S> {
 
 impl<S: Server> ServerHandler for ToolServer<S> {
     fn get_info(&self) -> ServerConfig {
-        let capabilities = ServerCapabilities::builder().enable_tools().enable_resources().build();
+        let mut capabilities = ServerCapabilities::builder().enable_tools().enable_resources().build();
+        if self.toolbox.iter().any(Defined::is_long) {
+            capabilities.extensions = ServerCapabilities::builder().enable_tasks().build().extensions;
+        }
         ServerConfig::new(capabilities)
             .with_server_info(Implementation::new(S::PROGRAM, self.version).with_title(S::TITLE))
             .with_instructions(S::INSTRUCTIONS)
@@ -89,19 +116,41 @@ impl<S: Server> ServerHandler for ToolServer<S> {
                 None,
             ));
         };
-        let _running = self.drain.run();
+        let modern = context.protocol_version().is_some_and(|version| version >= ProtocolVersion::V_2026_07_28);
+        let capabilities = context.client_capabilities().unwrap_or_default();
+        // A client that names no form at all means forms.
+        let form = capabilities.elicitation.as_ref().is_some_and(|modes| modes.form.is_some() || modes.url.is_none());
+        let long = tool.is_long() && modern && capabilities.supports_tasks();
+        let arguments = request.arguments.unwrap_or_default();
         let client = context.client_info().map(|client| client.name);
-        let result = charged(
-            Arc::clone(&self.house),
-            Arc::clone(&self.server),
-            tool,
-            request.arguments.unwrap_or_default(),
-            &context.meta.0.0,
-            client.as_deref(),
-            context.ct.clone(),
-        )
-        .await;
-        Ok(result.into())
+        let meta = context.meta.0.0.clone();
+        if long && self.tasks.admit() {
+            return Ok(CallToolResponse::Task(self.become_task(tool.name(), arguments, meta, client, form)));
+        }
+        let asker = match (form, modern) {
+            (false, _) => Asker::Nobody,
+            (true, true) => Asker::Rounds { state: request.request_state, responses: request.input_responses },
+            (true, false) => Asker::Peer(context.peer.clone()),
+        };
+        let _running = self.house.drain().run();
+        let circumstances = Circumstances { meta, client, cancelled: context.ct.clone(), asker };
+        Ok(charged(Arc::clone(&self.house), Arc::clone(&self.server), tool, arguments, circumstances).await)
+    }
+
+    async fn get_task(
+        &self,
+        request: GetTaskParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
+        self.tasks.get(&request.task_id).map(GetTaskResult::new)
+    }
+
+    async fn update_task(&self, request: UpdateTaskParams, _: RequestContext<RoleServer>) -> Result<(), ErrorData> {
+        self.tasks.update(&request.task_id, request.input_responses)
+    }
+
+    async fn cancel_task(&self, request: CancelTaskParams, _: RequestContext<RoleServer>) -> Result<(), ErrorData> {
+        self.tasks.cancel(&request.task_id)
     }
 
     async fn list_resources(

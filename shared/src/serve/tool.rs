@@ -79,6 +79,7 @@ pub struct Tool<S> {
     effect: Effect,
     idempotent: bool,
     open_world: bool,
+    long: bool,
     price: Price,
     server: PhantomData<fn() -> S>,
 }
@@ -107,6 +108,7 @@ impl<S: 'static> Tool<S> {
             effect,
             idempotent: effect == Effect::Reads,
             open_world: false,
+            long: false,
             price,
             server: PhantomData,
         }
@@ -123,6 +125,13 @@ impl<S: 'static> Tool<S> {
     #[must_use]
     pub fn open_world(mut self) -> Self {
         self.open_world = true;
+        self
+    }
+
+    /// It may take longer than a client waits: a client that knows tasks gets one.
+    #[must_use]
+    pub fn long(mut self) -> Self {
+        self.long = true;
         self
     }
 
@@ -174,6 +183,12 @@ impl<S> Defined<S> {
     #[must_use]
     pub fn effect(&self) -> Effect {
         self.tool.effect
+    }
+
+    /// Whether it may take longer than a client waits.
+    #[must_use]
+    pub fn is_long(&self) -> bool {
+        self.tool.long
     }
 
     /// Returns what every successful call is charged.

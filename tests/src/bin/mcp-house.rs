@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tollgate_shared::refusal::Refusal;
-use tollgate_shared::serve::{Answer, Call, Effect, Price, Server, Startup, Tool, Toolbox};
+use tollgate_shared::serve::{Answer, Call, Effect, Price, Question, Reply, Server, Startup, Tool, Toolbox};
 
 struct House;
 
@@ -50,6 +50,15 @@ struct PanicRequest {
 struct LargeRequest {
     /// How many bytes
     bytes: usize,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct AskRequest {
+    /// What to ask
+    text: String,
+    /// For how long the reply counts
+    patience_ms: u64,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -105,7 +114,44 @@ impl Server for House {
             Tool::new("large", "Large", "Answer with much", Effect::Reads, Price::PerCall("house.large")).handler(
                 async |_: Arc<Self>, request: LargeRequest, _: Call| text(&"x".repeat(request.bytes.min(64 << 20))),
             ),
+            Tool::new("ask", "Ask", "Ask somebody", Effect::Adds, Price::PerCall("house.ask"))
+                .handler(async |_: Arc<Self>, request: AskRequest, call: Call| ask(request, call).await),
+            Tool::new("ask_long", "Ask long", "Ask somebody, as a task", Effect::Adds, Price::PerCall("house.ask"))
+                .long()
+                .handler(async |_: Arc<Self>, request: AskRequest, call: Call| ask(request, call).await),
+            Tool::new("long", "Long", "Work for long, until cancelled", Effect::Adds, Price::PerCall("house.long"))
+                .long()
+                .handler(async |_: Arc<Self>, request: SleepRequest, call: Call| {
+                    tokio::select! {
+                        () = tokio::time::sleep(Duration::from_millis(request.ms)) => text("done"),
+                        () = call.cancelled().cancelled() => Err(Refusal::cancelled()),
+                    }
+                }),
         ])
+    }
+}
+
+async fn ask(request: AskRequest, call: Call) -> Result<Answer<Text>, Refusal> {
+    if !call.can_ask() {
+        return text("nobody to ask");
+    }
+    let replied = match call.replied()? {
+        Some(replied) => replied,
+        None => {
+            let fields = json!({ "approve": { "type": "boolean" } });
+            let question = Question {
+                message: request.text,
+                fields: fields.as_object().cloned().unwrap_or_default(),
+                subject: "subject".to_owned(),
+                patience: Duration::from_millis(request.patience_ms),
+            };
+            call.ask(question).await?
+        }
+    };
+    match replied.reply {
+        Reply::Accepted(form) => text(&format!("{} accepted {}", replied.subject, serde_json::Value::Object(form))),
+        Reply::Declined => text("declined"),
+        Reply::Dismissed => text("dismissed"),
     }
 }
 
