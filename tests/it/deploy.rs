@@ -4,6 +4,8 @@ mod approvals;
 mod attacks;
 mod crash;
 mod gates;
+mod host;
 mod people;
+mod targets;
 mod uses;
 mod world;

@@ -5,6 +5,7 @@
 //! is only where the signatures are kept.
 
 pub mod agent;
+pub mod host;
 pub mod signers;
 pub mod tally;
 pub mod terms;
@@ -17,15 +18,15 @@ use std::path::Path;
 use serde_json::json;
 use tollgate_shared::content_hash::ContentHash;
 use tollgate_shared::refusal::Refusal;
+use tollgate_shared::serve::Call;
 
 use crate::Deploy;
 use crate::blocking::blocking;
 use crate::deployment::DeploymentEvent;
 use crate::environment::Environment;
-use crate::gate;
+use crate::gate::{self, Provenance};
 use crate::names::ReleaseName;
 use crate::plan::Plan;
-use crate::rollout::Caller;
 use crate::store::approvals::{NewRequest, Request};
 use crate::store::{Filter, NewDeployment, in_progress};
 use crate::target::release_directory::{Current, ReleaseDirectory};
@@ -129,20 +130,23 @@ impl Electorate {
     }
 }
 
-/// Lets `wanted` through when enough people agreed to exactly it, and otherwise asks them.
+/// Lets `wanted` through when enough people agreed to exactly it, and otherwise asks them; with `ask` also whoever is
+/// at the host.
 ///
 /// # Errors
 ///
-/// `approval_required` with the request, `strict_setup`, `approvers_unavailable`, `deployment_in_progress`,
+/// `input_required` with a question for the host, `approval_denied`, `input_invalid`, `approval_required` with the request, `strict_setup`, `approvers_unavailable`, `deployment_in_progress`,
 /// `too_many_requests`, `history_unavailable`.
 pub async fn seek(
     server: &Deploy,
     environment: &Environment,
     wanted: NewDeployment,
     artifact: Option<&str>,
-    role: Option<&str>,
-    caller: &dyn Caller,
+    configuration: Option<&str>,
+    ask: bool,
+    call: &Call,
 ) -> Result<(NewDeployment, Approved), Refusal> {
+    let role = call.identity().agent.role.as_deref();
     if server.strict {
         let (looked_at, place) = (environment.clone(), server.place.clone());
         let found = blocking(move || Ok(trust::weaknesses(&looked_at, &place))).await?;
@@ -164,11 +168,11 @@ pub async fn seek(
     if !server.store.under_way(&filter).await?.is_empty() {
         return Err(in_progress(&"one is recorded as under way"));
     }
-    let (electorate, previous) = facts(environment, &wanted).await?;
+    let (electorate, previous, provenance) = facts(server, environment, &wanted, artifact).await?;
     let wanted = NewDeployment { previous, ..wanted };
     let now = server.store.now().await?;
     for request in server.store.requests_for(&wanted).await? {
-        let standing = stand(server, environment, &electorate, &request, &wanted, role, now);
+        let standing = stand(server, environment, &electorate, &provenance, &request, &wanted, role, now);
         let end = if standing.expired {
             Some((DeploymentEvent::Expire, "approval_expired", "nobody agreed in time, or too long ago".to_owned()))
         } else if standing.changed.is_empty() {
@@ -180,24 +184,59 @@ pub async fn seek(
         if let Some((event, action, reason)) = end {
             server.store.end_unbegun(&request.record.id, event, &reason).await?;
             let changed = &standing.changed;
-            caller.decide(action, &reason, json!({ "id": request.record.id, "changed": changed }));
+            call.decide(action, reason, json!({ "id": request.record.id, "changed": changed }));
             continue;
         }
-        if standing.approvers.len() >= environment.approvals as usize {
-            let approved =
-                Approved { id: request.record.id.clone(), terms: standing.terms, approvers: standing.approvers };
-            return Ok((wanted, approved));
-        }
-        return Err(gate::approval_required(environment, &request.record, &request.seal, &standing));
+        let approved = decide(server, environment, &request, standing, ask, call).await?;
+        return Ok((wanted, approved));
     }
     let seal = Seal::new(now, environment.approval_minutes).map_err(|error| {
         Refusal::failed("internal_error", format!("cannot make a request: {error}"), "report this as a bug")
     })?;
-    let terms = terms_of(server, environment, &electorate, &wanted, role).to_text(&seal);
-    let request = NewRequest { deployment: &wanted, seal: &seal, terms: &terms, artifact, role };
-    let waiting = server.store.ask(&request, "waits for a person").await?;
-    let standing = Standing { terms, changed: Vec::new(), expired: false, approvers: Vec::new(), invalid: Vec::new() };
-    Err(gate::approval_required(environment, &waiting, &seal, &standing))
+    let terms = terms_of(server, environment, &electorate, &provenance, &wanted, role).to_text(&seal);
+    let request = NewRequest { deployment: &wanted, seal: &seal, terms: &terms, artifact, role, configuration };
+    let record = server.store.ask(&request, "waits for a person").await?;
+    let standing = Standing {
+        terms: terms.clone(),
+        changed: Vec::new(),
+        expired: false,
+        approvers: Vec::new(),
+        invalid: Vec::new(),
+    };
+    let request = Request {
+        record,
+        seal,
+        terms,
+        artifact: artifact.map(str::to_owned),
+        role: role.map(str::to_owned),
+        configuration: configuration.map(str::to_owned),
+        votes: Vec::new(),
+    };
+    let approved = decide(server, environment, &request, standing, ask, call).await?;
+    Ok((wanted, approved))
+}
+
+/// Lets a request through that stands and that enough people agreed to; one more may be at the host.
+async fn decide(
+    server: &Deploy,
+    environment: &Environment,
+    request: &Request,
+    mut standing: Standing,
+    ask: bool,
+    call: &Call,
+) -> Result<Approved, Refusal> {
+    if !environment.approve_by.signature {
+        standing.approvers.clear();
+    }
+    let needed = environment.approvals as usize;
+    if ask && standing.approvers.len() < needed {
+        host::consult(server, environment, request, &standing, call).await?;
+    }
+    standing.approvers.extend(host::agreement(server, environment, request, &standing));
+    if standing.approvers.len() < needed {
+        return Err(gate::approval_required(environment, &request.record, &request.seal, &standing));
+    }
+    Ok(Approved { id: request.record.id.clone(), terms: standing.terms, approvers: standing.approvers })
 }
 
 /// Says how `request` stands now.
@@ -217,15 +256,18 @@ pub async fn assess(
         service: record.service.clone(),
         version: record.version.clone(),
         digest: record.digest,
+        artifact_digest: record.artifact_digest,
+        configuration: request.configuration.as_ref().map(|text| ContentHash::of(text.as_bytes())),
         folder: environment.folder.path(&record.service).display().to_string(),
         previous: None,
         agent: record.agent.clone(),
         task_id: record.task_id.clone(),
     };
-    let (electorate, previous) = facts(environment, &asked).await?;
+    let artifact = request.artifact.as_deref();
+    let (electorate, previous, provenance) = facts(server, environment, &asked, artifact).await?;
     let asked = NewDeployment { previous, ..asked };
     let now = server.store.now().await?;
-    let standing = stand(server, environment, &electorate, request, &asked, request.role.as_deref(), now);
+    let standing = stand(server, environment, &electorate, &provenance, request, &asked, request.role.as_deref(), now);
     Ok((electorate, standing))
 }
 
@@ -239,12 +281,13 @@ fn stand(
     server: &Deploy,
     environment: &Environment,
     electorate: &Electorate,
+    provenance: &Provenance,
     request: &Request,
     wanted: &NewDeployment,
     role: Option<&str>,
     now: jiff::Timestamp,
 ) -> Standing {
-    let terms = terms_of(server, environment, electorate, wanted, role).to_text(&request.seal);
+    let terms = terms_of(server, environment, electorate, provenance, wanted, role).to_text(&request.seal);
     let signatures = request.votes.iter().map(|vote| vote.signature.as_str());
     let (approvers, invalid) = tally(&electorate.signers, &barred(environment, request), &terms, signatures, now);
     Standing {
@@ -263,6 +306,7 @@ fn terms_of(
     server: &Deploy,
     environment: &Environment,
     electorate: &Electorate,
+    provenance: &Provenance,
     wanted: &NewDeployment,
     role: Option<&str>,
 ) -> Terms {
@@ -270,25 +314,32 @@ fn terms_of(
         deployment: wanted.clone(),
         role: role.map(str::to_owned),
         operator: server.operator.clone(),
-        configuration: None,
+        commit: provenance.commit.clone(),
+        verified: provenance.verified.clone(),
         plan: Plan::new(environment, wanted).digest(),
         policy: electorate.policy(environment),
     }
 }
 
-/// Returns who may approve, and what is current.
+/// Returns who may approve, what is current, and where the artifact comes from.
 async fn facts(
+    server: &Deploy,
     environment: &Environment,
     wanted: &NewDeployment,
-) -> Result<(Electorate, Option<ReleaseName>), Refusal> {
+    artifact: Option<&str>,
+) -> Result<(Electorate, Option<ReleaseName>, Provenance), Refusal> {
+    let provenance = match artifact {
+        Some(artifact) => gate::provenance(server, environment, artifact).await?,
+        None => Provenance::default(),
+    };
     let (environment, service) = (environment.clone(), wanted.service.clone());
     blocking(move || {
         let electorate = Electorate::read(&environment)?;
         let directory = ReleaseDirectory::open(&environment.folder, &service).map_err(|error| refused(&error))?;
         let current = directory.map(|directory| directory.current()).transpose().map_err(|error| refused(&error))?;
         match current {
-            Some(Current::Release(release)) => Ok((electorate, Some(release))),
-            Some(Current::Nothing) | None => Ok((electorate, None)),
+            Some(Current::Release(release)) => Ok((electorate, Some(release), provenance)),
+            Some(Current::Nothing) | None => Ok((electorate, None, provenance)),
             Some(Current::Foreign) => Err(gate::not_ours(&environment.folder.path(&service))),
         }
     })

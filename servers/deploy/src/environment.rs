@@ -4,12 +4,17 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use globset::{Glob, GlobMatcher};
+use globset::{Glob, GlobBuilder, GlobMatcher};
 use indexmap::IndexMap;
 use tollgate_shared::content_hash::ContentHash;
 use tollgate_shared::refusal::Refusal;
 
-use crate::config::{DeployConfig, EnvironmentConfig, HealthConfig};
+use crate::config::{ApproveBy, DeployConfig, EnvironmentConfig, HealthConfig};
+use crate::effect::command::Commands;
+use crate::effect::compose::Compose;
+use crate::effect::kubernetes::Kubernetes;
+use crate::effect::ssh::Host;
+use crate::effect::{self, Effect};
 use crate::freeze::Window;
 use crate::health::Health;
 use crate::names::{ServiceName, shown};
@@ -23,14 +28,20 @@ pub const SERVICE_PLACEHOLDER: &str = "{service}";
 /// How many releases are kept unless the operator says otherwise.
 const KEEP_DEFAULT: u32 = 5;
 
+/// How long a program of a target may take unless the operator says otherwise.
+const COMMAND_TIMEOUT_MS_DEFAULT: u64 = 300_000;
+
 /// Most people who can be asked to approve one deployment.
 const APPROVALS_MAX: u32 = 20;
 
 /// How long a request for approval is good unless the operator says otherwise: a day.
 const APPROVAL_MINUTES_DEFAULT: u32 = 1440;
 
-/// Environments that need an approval unless the operator says otherwise: forgetting a line must not open them.
-const APPROVED_BY_DEFAULT: [&str; 2] = ["prod", "production"];
+/// Words of a name that mean production, which needs an approval unless the operator says otherwise.
+const PRODUCTION: [&str; 2] = ["prod", "production"];
+
+/// Environments whose approval may be given in a form of the host unless the operator says otherwise.
+const ASKED_BY_DEFAULT: [&str; 2] = ["dev", "staging"];
 
 /// One environment and its gates.
 #[derive(Clone, Debug)]
@@ -45,22 +56,41 @@ pub struct Environment {
     pub bake_minutes: u32,
     /// The forms of versions that are taken; empty means all.
     pub versions: Vec<GlobMatcher>,
+    /// The branches that an artifact may come from; empty means all.
+    pub branches: Vec<GlobMatcher>,
+    /// Whether Ralph must have passed the commit.
+    pub verified: bool,
     /// When nothing is deployed.
     pub freeze: Vec<Window>,
     /// How many people must approve.
     pub approvals: u32,
     /// The file of those who may.
     pub approvers: Option<PathBuf>,
+    /// How they may.
+    pub approve_by: Ways,
+    /// Whether it is one in which a signature alone counts.
+    pub is_production: bool,
     /// How long a request for approval is good.
     pub approval_minutes: u32,
     /// Who may not approve because the requester works in that person's session.
     pub barred_operator: Option<String>,
     /// SHA-256 of the rules as configured.
     pub rules: ContentHash,
+    /// What becomes of a release beyond the folder of releases.
+    pub effect: Effect,
     /// How a release is found to be healthy.
     pub health: Option<Health>,
     /// How many releases are kept.
     pub keep: usize,
+}
+
+/// The ways in which people may approve.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ways {
+    /// Signed with an SSH key.
+    pub signature: bool,
+    /// In a form of the agent's host.
+    pub elicitation: bool,
 }
 
 /// The folder of a service: a part in which links are the operator's and are followed, and one in which there are none.
@@ -259,7 +289,8 @@ fn environment(
         "`bake_minutes` has no meaning without `requires`"
     );
     ensure!(written.bake_minutes <= 525_600, "`bake_minutes` must be up to 525600");
-    let by_default = u32::from(APPROVED_BY_DEFAULT.contains(&name));
+    let is_production = is_production(name);
+    let by_default = u32::from(is_production);
     let approvals = written.approvals.unwrap_or(by_default);
     ensure!(approvals <= APPROVALS_MAX, "`approvals` must be up to {APPROVALS_MAX}");
     let approvers = written.approvers.as_deref();
@@ -274,6 +305,7 @@ fn environment(
         !written.forbid_self_approval || operator.is_some(),
         "`forbid_self_approval` needs `deploy.operator`, to know whose session it is"
     );
+    let approve_by = ways(name, written, approvals, operator)?;
     let rules = ContentHash::builder("tollgate.rules.1")
         .field(name.as_bytes())
         .field(folder.path_text().as_bytes())
@@ -291,15 +323,99 @@ fn environment(
             .map(|pattern| Ok(Glob::new(pattern)?.compile_matcher()))
             .collect::<anyhow::Result<_>>()
             .context("`versions`")?,
+        branches: written
+            .branches
+            .iter()
+            .map(|pattern| Ok(GlobBuilder::new(pattern).literal_separator(true).build()?.compile_matcher()))
+            .collect::<anyhow::Result<_>>()
+            .context("`branches`")?,
+        verified: written.verified,
         freeze: written.freeze.iter().map(Window::new).collect::<anyhow::Result<_>>().context("`freeze`")?,
         approvals,
         approvers: approvers.map(|path| workspace.join(path)),
+        approve_by,
+        is_production,
         approval_minutes,
         barred_operator: operator.filter(|_| written.forbid_self_approval).map(str::to_owned),
         rules,
+        effect: effect(written, workspace)?,
         health: written.health.as_ref().map(health).transpose().context("`health`")?,
         keep: usize::try_from(keep).unwrap_or(usize::MAX),
     })
+}
+
+/// Returns what the target does, with nothing configured that it would not use.
+fn effect(written: &EnvironmentConfig, workspace: &Path) -> anyhow::Result<Effect> {
+    use crate::config::TargetKind as Target;
+    let target = written.target;
+    for (key, given, of) in [
+        ("commands", written.commands.is_some(), Target::Command),
+        ("ssh", written.ssh.is_some(), Target::Ssh),
+        ("compose", written.compose.is_some(), Target::DockerCompose),
+        ("kubernetes", written.kubernetes.is_some(), Target::Kubernetes),
+    ] {
+        ensure!(given || target != of || of == Target::DockerCompose, "`{key}` is missing, which its target needs");
+        ensure!(!given || target == of, "`{key}` has no meaning for another target");
+    }
+    let reload = written.reload.clone();
+    ensure!(
+        reload.is_none() || matches!(target, Target::ReleaseDirectory | Target::Ssh),
+        "`reload` has a meaning only for `release-directory` and `ssh`"
+    );
+    let kind = match target {
+        Target::ReleaseDirectory => effect::Kind::ReleaseDirectory { reload },
+        Target::Command => effect::Kind::Command(Commands::new(written.commands.as_ref().context("`commands`")?)?),
+        Target::Ssh => effect::Kind::Ssh(Host::new(written.ssh.as_ref().context("`ssh`")?, reload, workspace)?),
+        Target::DockerCompose => effect::Kind::Compose(Compose::new(&written.compose.clone().unwrap_or_default())?),
+        Target::Kubernetes => {
+            effect::Kind::Kubernetes(Kubernetes::new(written.kubernetes.as_ref().context("`kubernetes`")?)?)
+        }
+    };
+    let timeout_ms = written.command_timeout_ms.unwrap_or(COMMAND_TIMEOUT_MS_DEFAULT);
+    ensure!((1..=3_600_000).contains(&timeout_ms), "`command_timeout_ms` must be 1 to 3600000");
+    let variables = written.variables.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    Effect::new(kind, written.before.clone(), variables, Duration::from_millis(timeout_ms))
+}
+
+/// Whether a name is one of production: forgetting a line must not open it.
+fn is_production(name: &str) -> bool {
+    name.split('-').any(|word| PRODUCTION.contains(&word))
+}
+
+/// Returns how people may approve in the environment `name`.
+fn ways(name: &str, written: &EnvironmentConfig, approvals: u32, operator: Option<&str>) -> anyhow::Result<Ways> {
+    let Some(listed) = &written.approve_by else {
+        // A form is a convenience where little is at stake, and only where it can count.
+        let elicitation = ASKED_BY_DEFAULT.contains(&name)
+            && approvals > 0
+            && !written.forbid_self_approval
+            && (approvals == 1 || operator.is_some());
+        return Ok(Ways { signature: true, elicitation });
+    };
+    let ways = Ways {
+        signature: listed.contains(&ApproveBy::Signature),
+        elicitation: listed.contains(&ApproveBy::Elicitation),
+    };
+    ensure!(approvals > 0, "`approve_by` has no meaning while `approvals` is 0");
+    ensure!(ways.signature || ways.elicitation, "`approve_by` is empty: nobody could approve");
+    ensure!(
+        ways.signature || !is_production(name),
+        "`approve_by` must have `signature` in production: a host can accept a form without any person"
+    );
+    ensure!(
+        ways.signature || written.approvers.is_none(),
+        "`approvers` has no meaning without `signature` in `approve_by`"
+    );
+    ensure!(
+        !ways.elicitation || !written.forbid_self_approval,
+        "`elicitation` asks the person whose session it is, whom `forbid_self_approval` bars"
+    );
+    ensure!(
+        !ways.elicitation || approvals == 1 || operator.is_some(),
+        "`elicitation` with several `approvals` needs `deploy.operator`, so that nobody counts twice"
+    );
+    ensure!(ways.signature || approvals == 1, "one person is at the host; several `approvals` need `signature`");
+    Ok(ways)
 }
 
 fn health(written: &HealthConfig) -> anyhow::Result<Health> {

@@ -5,13 +5,18 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Serialize;
 use tollgate_shared::content_hash::ContentHash;
+use tollgate_shared::ledger::Ledger;
+use tollgate_shared::ledger::verified::TreeVerdict;
 use tollgate_shared::refusal::Refusal;
 
+use crate::Deploy;
 use crate::approval::terms::Seal;
 use crate::approval::{Approved, Standing};
+use crate::blocking::blocking;
 use crate::deployment::DeploymentState;
 use crate::environment::Environment;
 use crate::names::{Version, shown};
+use crate::source::Source;
 use crate::store::{Kind, NewDeployment, Record};
 
 /// How many versions a refusal names.
@@ -33,8 +38,95 @@ pub struct Facts {
     pub unproven: Vec<String>,
     /// The required environments in which it has not been live for long enough.
     pub baking: Vec<Baking>,
+    /// Where the artifact comes from, where the environment's rules are about it.
+    pub provenance: Provenance,
     /// When the gates are asked.
     pub now: Timestamp,
+}
+
+/// Where an artifact comes from, as far as an environment's rules are about it.
+#[derive(Clone, Debug, Default)]
+pub struct Provenance {
+    /// The commit; `None` also where there is none.
+    pub commit: Option<String>,
+    /// The entry of the ledger that says that Ralph passed it.
+    pub verified: Option<String>,
+    /// Why it is not let through.
+    pub refusal: Option<Refusal>,
+}
+
+/// Finds out where `artifact`, a path relative to the workspace, comes from.
+///
+/// # Errors
+///
+/// `internal_error`.
+pub async fn provenance(server: &Deploy, environment: &Environment, artifact: &str) -> Result<Provenance, Refusal> {
+    if environment.branches.is_empty() && !environment.verified {
+        return Ok(Provenance::default());
+    }
+    let (environment, rules) = (environment.clone(), server.ralph_rules);
+    let (workspace, path) = (server.place.workspace.clone(), server.place.workspace.join(artifact));
+    let ledger = Ledger::new(server.store.state_dir().clone()).path();
+    blocking(move || Ok(trace(&environment, &workspace, &path, &ledger, rules))).await
+}
+
+fn trace(environment: &Environment, workspace: &Path, path: &Path, ledger: &Path, rules: ContentHash) -> Provenance {
+    let refused = |code, reason: String, hint: &str| Provenance {
+        refusal: Some(Refusal::refused(code, reason, hint)),
+        ..Provenance::default()
+    };
+    let source = match Source::of(path, workspace) {
+        Ok(Some(source)) => source,
+        Ok(None) => {
+            return refused(
+                "no_commit",
+                format!("the artifact is in no repository, and {} takes only what has a commit", environment.name),
+                "deploy from the repository that it was built in",
+            );
+        }
+        Err(error) => {
+            return refused("no_commit", format!("its repository cannot be read: {}", error.message()), "repair it");
+        }
+    };
+    if let Some(path) = &source.uncommitted {
+        return refused(
+            "not_committed",
+            format!("{} is not as the commit {} has it", shown(path), source.commit),
+            "commit it, or remove it, and build again",
+        );
+    }
+    let branch = source.branch.as_deref();
+    if !environment.branches.is_empty()
+        && !branch.is_some_and(|branch| environment.branches.iter().any(|pattern| pattern.is_match(branch)))
+    {
+        let patterns: Vec<&str> = environment.branches.iter().map(|pattern| pattern.glob().glob()).collect();
+        return refused(
+            "branch_not_allowed",
+            format!("{} takes nothing from {}", environment.name, branch.map_or("no branch".to_owned(), shown)),
+            &format!("deploy from a branch of the form {}", patterns.join(" or ")),
+        );
+    }
+    let mut traced = Provenance { commit: Some(source.commit.clone()), ..Provenance::default() };
+    if environment.verified {
+        match source.verdict(ledger, rules, &|| false) {
+            Ok(TreeVerdict::Pass(entry)) => traced.verified = Some(entry.to_string()),
+            Ok(verdict) => {
+                let why = match verdict {
+                    TreeVerdict::NotPass(verdict) => format!("Ralph's verdict on it is {verdict}"),
+                    TreeVerdict::Outdated => "it passed under rules that are no longer in force".to_owned(),
+                    TreeVerdict::Broken(_) => "the ledger was tampered with".to_owned(),
+                    _ => "Ralph has not verified it".to_owned(),
+                };
+                traced.refusal = Some(Refusal::refused(
+                    "not_verified",
+                    format!("{} takes only commits that passed, and of {} {why}", environment.name, source.commit),
+                    "let Ralph's verify_changes pass for exactly this commit first",
+                ));
+            }
+            Err(reason) => traced.refusal = Some(Refusal::refused("not_verified", reason, "have the ledger repaired")),
+        }
+    }
+    traced
 }
 
 /// A content that has to stay live for longer.
@@ -86,6 +178,7 @@ pub fn check(environment: &Environment, wanted: &NewDeployment, facts: &Facts) -
     vec![
         Checked { gate: "version", result: version_is_free(environment, wanted, facts) },
         Checked { gate: "versions", result: version_is_allowed(environment, wanted) },
+        Checked { gate: "source", result: facts.provenance.refusal.clone().map_or(Ok(()), Err) },
         Checked { gate: "requires", result: is_proven(wanted, facts) },
         Checked { gate: "freeze", result: is_not_frozen(environment, facts) },
     ]
@@ -95,7 +188,7 @@ pub fn check(environment: &Environment, wanted: &NewDeployment, facts: &Facts) -
 ///
 /// # Errors
 ///
-/// `version_taken`, `version_not_allowed`, `requires_not_met`, `bake_not_over`, `frozen`.
+/// `version_taken`, `version_not_allowed`, `no_commit`, `not_committed`, `branch_not_allowed`, `not_verified`, `requires_not_met`, `bake_not_over`, `frozen`.
 pub fn judge(environment: &Environment, wanted: NewDeployment, facts: &Facts) -> Result<Verdict, Refusal> {
     for checked in check(environment, &wanted, facts) {
         checked.result?;
@@ -308,6 +401,8 @@ mod tests {
             service: ServiceName::parse("shop").unwrap(),
             version: Version::parse("1.0").unwrap(),
             digest: ContentHash::of(b"1.0"),
+            artifact_digest: ContentHash::of(b"1.0"),
+            configuration: None,
             folder: "/w".into(),
             previous: None,
             agent: "a".into(),
@@ -327,6 +422,7 @@ mod tests {
             release: ReleaseName::new(&version, &digest),
             version,
             digest,
+            artifact_digest: digest,
             folder: new.folder,
             previous: None,
             state,

@@ -15,9 +15,6 @@ use crate::names::ServiceName;
 /// What stands for the release's folder in a command.
 const RELEASE_PLACEHOLDER: &str = "{release}";
 
-/// How much of what a check printed is kept: the end, where programs say what is wrong.
-pub const OUTPUT_BYTES_MAX: usize = 2000;
-
 /// The check of one environment.
 #[derive(Clone, Debug)]
 pub struct Health {
@@ -131,7 +128,7 @@ impl Health {
 }
 
 /// Returns every `{word}` of `text`.
-fn placeholders(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn placeholders(text: &str) -> impl Iterator<Item = &str> {
     text.match_indices('{').filter_map(move |(start, _)| {
         let end = start + text[start..].find('}')?;
         let name = &text[start + 1..end];
@@ -140,32 +137,9 @@ fn placeholders(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Returns the end of `bytes` as text in which only line ends and tabs are left of what is not printed.
-#[must_use]
-pub fn printable_end(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let text: String =
-        text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c }).collect();
-    let text = text.trim_end();
-    let mut start = text.len().saturating_sub(OUTPUT_BYTES_MAX);
-    while !text.is_char_boundary(start) {
-        start += 1;
-    }
-    if start == 0 { text.to_owned() } else { format!("…{}", &text[start..]) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn output_is_bounded_and_printable() {
-        assert_eq!(printable_end(b"a\x1b[31mb\r\nc\n"), "a\u{fffd}[31mb\u{fffd}\nc");
-        assert_eq!(printable_end(b"\xff"), "\u{fffd}");
-        let long = "ä".repeat(OUTPUT_BYTES_MAX);
-        let end = printable_end(long.as_bytes());
-        assert!(end.len() <= OUTPUT_BYTES_MAX + 3 && end.starts_with('…') && end.ends_with('ä'));
-    }
 
     #[test]
     fn placeholders_are_words_in_braces() {

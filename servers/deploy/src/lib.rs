@@ -10,15 +10,20 @@ pub mod artifact;
 pub mod blocking;
 pub mod cli;
 pub mod config;
+pub mod configuration;
 pub mod deployment;
 pub mod diff;
+pub mod effect;
 pub mod environment;
 pub mod freeze;
 pub mod gate;
 pub mod health;
 pub mod names;
 pub mod plan;
+pub mod program;
 pub mod rollout;
+pub mod running;
+pub mod source;
 pub mod store;
 pub mod target;
 pub mod tools;
@@ -26,17 +31,20 @@ pub mod tree;
 pub mod turn;
 pub mod view;
 
+use tollgate_shared::content_hash::ContentHash;
 use tollgate_shared::refusal::Refusal;
 use tollgate_shared::serve::tool::Toolbox;
 use tollgate_shared::serve::{Call, Server, Startup};
 use tollgate_shared::state_dir::StateDir;
 
+use approval::host::Heard;
 use approval::trust::{self, Place};
 use artifact::ArtifactRoots;
 use config::DeployConfig;
 use environment::{Environment, Environments};
 use names::ServiceName;
 use rollout::Caller;
+use running::Running;
 use store::{Filter, Store};
 use turn::Turn;
 
@@ -55,6 +63,12 @@ pub struct Deploy {
     pub strict: bool,
     /// Where what decides lies.
     pub place: Place,
+    /// What people agreed to through the host.
+    pub heard: Heard,
+    /// The rollouts under way here.
+    pub running: Running,
+    /// The rules of Ralph in force.
+    pub ralph_rules: ContentHash,
 }
 
 impl Deploy {
@@ -141,6 +155,9 @@ impl Server for Deploy {
             operator: config.operator,
             strict: config.strict,
             place,
+            heard: Heard::default(),
+            running: Running::default(),
+            ralph_rules: startup.ralph_rules,
         };
         server.warn();
         Ok(server)

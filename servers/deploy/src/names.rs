@@ -102,6 +102,12 @@ impl ReleaseName {
         (is_digest && is_version(version)).then(|| Self(name.to_owned()))
     }
 
+    /// Returns the version in it.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        self.0.rsplit_once('-').map_or(&self.0, |(version, _)| version)
+    }
+
     /// Whether content with this digest may bear this name.
     #[must_use]
     pub fn fits(&self, digest: &ContentHash) -> bool {

@@ -24,12 +24,17 @@ impl Plan {
             Kind::Rollback => format!("verify the digest of {folder}/releases/{release}"),
         };
         let before = wanted.previous.as_ref().map_or("nothing", ReleaseName::as_str);
-        let mut steps = vec![first, format!("switch `current` from {before} to {release} in one step")];
+        let (checks, effects) = environment.effect.describe();
+        let mut steps = vec![first];
+        steps.extend(checks);
+        steps.push(format!("switch `current` from {before} to {release} in one step"));
+        steps.extend(effects);
         match &environment.health {
             Some(health) => {
                 steps.push(format!("check its health {}", health.describe()));
                 steps.push(format!("where it is not healthy, switch `current` back to {before}"));
             }
+            None if environment.effect.verifies() => {}
             None => steps.push("take it for healthy: no health check is configured".to_owned()),
         }
         steps.push(format!("remove releases beyond the {} that are kept", environment.keep));

@@ -12,6 +12,7 @@ use tollgate_shared::refusal::Refusal;
 
 use crate::artifact::Artifact;
 use crate::deployment::{DeploymentEvent as Event, DeploymentState as State};
+use crate::effect::{Effect, EffectError, Occasion};
 use crate::gate::{self, Permitted};
 use crate::health::Finding;
 use crate::names::ReleaseName;
@@ -51,6 +52,8 @@ enum Undone {
     PreviousGone,
     /// Somebody made it lead elsewhere; it was left alone.
     Foreign,
+    /// It leads where it led before, and the target could not be brought back.
+    OutOfStep(String),
 }
 
 /// Carries out what is permitted: copies the artifact (a rollback has none), switches, checks, and undoes the switch
@@ -67,13 +70,36 @@ pub async fn roll_out(
     permitted: &Permitted,
     artifact: Option<Artifact>,
 ) -> Result<RolledOut, Refusal> {
+    let begun = start(store, turn, caller.as_ref(), permitted).await?;
+    carry_out(store, turn, caller, begun, artifact).await
+}
+
+/// Records that what is permitted begins; nothing has an effect yet.
+///
+/// # Errors
+///
+/// `target_not_ours`, `target_failed`, `history_unavailable`, `deployment_in_progress`, `approval_void`.
+pub async fn start(store: &Store, turn: &Turn, caller: &dyn Caller, permitted: &Permitted) -> Result<Record, Refusal> {
     let previous = match turn.blocking(|directory| directory.current().map_err(|error| refused(&error))).await? {
         Current::Nothing => None,
         Current::Release(release) => Some(release),
         Current::Foreign => return Err(gate::not_ours(turn.directory.path())),
     };
-    let begun = begin(store, turn, caller, permitted, previous).await?;
+    begin(store, turn, caller, permitted, previous).await
+}
 
+/// Carries out what was begun, to its end.
+///
+/// # Errors
+///
+/// As [`roll_out`].
+pub async fn carry_out(
+    store: &Store,
+    turn: &Turn,
+    caller: &Arc<dyn Caller>,
+    begun: Record,
+    artifact: Option<Artifact>,
+) -> Result<RolledOut, Refusal> {
     if let Err(refusal) = prepare(turn, caller, &begun, artifact).await {
         let event = if refusal.outcome == Outcome::Cancelled { Event::Cancel } else { Event::Fail };
         let ended = store.step(turn.fence, &begun, event, Some(&refusal.message)).await?;
@@ -82,9 +108,16 @@ pub async fn roll_out(
     }
     if let Err(refusal) = switch(turn, &begun).await {
         let undone = undo_switch(turn, &begun).await?;
-        let ended = store.step(turn.fence, &begun, Event::Fail, Some(&refusal.message)).await?;
+        let reason = match &undone {
+            Undone::OutOfStep(reason) => format!("{}; and {reason}", refusal.message),
+            _ => refusal.message.clone(),
+        };
+        let ended = store.step(turn.fence, &begun, Event::Fail, Some(&reason)).await?;
         tracing::warn!(deployment.id = %ended.id, ?undone, "a switch failed");
-        return Err(described(refusal, &ended));
+        if matches!(undone, Undone::OutOfStep(_)) {
+            caller.decide("rollback_failed", &reason, detail(&ended));
+        }
+        return Err(described(Refusal { message: reason, ..refusal }, &ended));
     }
     // From here on there is work to be paid for, however it ends.
     caller.charge(match begun.kind {
@@ -112,7 +145,7 @@ pub async fn roll_out(
 async fn begin(
     store: &Store,
     turn: &Turn,
-    caller: &Arc<dyn Caller>,
+    caller: &dyn Caller,
     permitted: &Permitted,
     previous: Option<ReleaseName>,
 ) -> Result<Record, Refusal> {
@@ -183,7 +216,8 @@ async fn settle(store: &Store, turn: &Turn, mut record: Record) -> Result<Record
             "have the operator put the environment's `path` back until the deployment is settled",
         ));
     }
-    if record.state == State::Verifying && turn.environment.health.is_none() {
+    let is_checked = turn.environment.health.is_some() || turn.environment.effect.verifies();
+    if record.state == State::Verifying && !is_checked {
         let release = record.release.clone();
         let there = turn
             .blocking(move |directory| {
@@ -208,6 +242,7 @@ async fn settle(store: &Store, turn: &Turn, mut record: Record) -> Result<Record
             Event::Fail,
             format!("its process died, and {before}, which was current before, is gone: nothing is current"),
         ),
+        (_, Undone::OutOfStep(reason)) => (Event::Fail, format!("its process died, and {reason}")),
         (State::RollingBack, Undone::Restored) => {
             (Event::Restore, format!("its process died; {before} is current again"))
         }
@@ -227,12 +262,28 @@ async fn prepare(
     artifact: Option<Artifact>,
 ) -> Result<(), Refusal> {
     let (release, digest, id, caller) = (begun.release.clone(), begun.digest, begun.id.clone(), Arc::clone(caller));
+    let (environment, occasion) = (turn.environment.clone(), forward(turn, begun));
     turn.blocking(move |directory| {
         let stop = || caller.is_cancelled();
         if let Some(artifact) = artifact
             && directory.integrity(&release, &digest, &stop).map_err(|error| refused(&error))? != Integrity::Intact
         {
             directory.add(&artifact.tree, &artifact.folder, &release, &id, &stop).map_err(|error| refused(&error))?;
+        }
+        let mut effect_checked = false;
+        if environment.effect.checks() {
+            environment.effect.check(&occasion, &stop)?;
+            effect_checked = true;
+        }
+        // What these programs did to the files was not agreed to.
+        if effect_checked
+            && directory.integrity(&release, &digest, &stop).map_err(|error| refused(&error))? != Integrity::Intact
+        {
+            return Err(Refusal::failed(
+                "release_damaged",
+                "a command that was run before the switch changed the files of the release",
+                "have the operator make the environment's `before` and validation commands only read",
+            ));
         }
         // The last instant at which a call that nobody waits for any more can end without effect.
         if stop() { Err(Refusal::cancelled()) } else { Ok(()) }
@@ -242,14 +293,67 @@ async fn prepare(
 
 async fn switch(turn: &Turn, begun: &Record) -> Result<(), Refusal> {
     let (release, id) = (begun.release.clone(), begun.id.clone());
-    turn.blocking(move |directory| directory.switch(Some(&release), &id).map_err(|error| refused(&error))).await
+    let (effect, occasion) = (turn.environment.effect.clone(), forward(turn, begun));
+    turn.blocking(move |directory| {
+        directory.switch(Some(&release), &id).map_err(|error| refused(&error))?;
+        apply(directory, &effect, &occasion).map_err(|error| {
+            Refusal::failed("target_failed", error.what, "see `output`; what was current before is current again")
+                .with_detail("output", error.output)
+        })
+    })
+    .await
+}
+
+/// What the target is told on the way forward.
+fn forward(turn: &Turn, record: &Record) -> Occasion {
+    Occasion {
+        id: record.id.clone(),
+        service: record.service.clone(),
+        environment: record.environment.clone(),
+        folder: turn.directory.path().to_owned(),
+        release: Some(record.release.clone()),
+        previous: record.previous.clone(),
+        is_return: record.kind == Kind::Rollback,
+    }
+}
+
+/// What the target is told on the way back.
+fn backward(turn: &Turn, record: &Record) -> Occasion {
+    Occasion {
+        release: record.previous.clone(),
+        previous: Some(record.release.clone()),
+        is_return: true,
+        ..forward(turn, record)
+    }
+}
+
+fn apply(directory: &LockedDirectory, effect: &Effect, occasion: &Occasion) -> Result<(), EffectError> {
+    let unreadable = |error: TargetError| EffectError { what: error.to_string(), output: String::new() };
+    let tree = match &occasion.release {
+        Some(release) if !effect.is_link_only() => directory.tree(release).map_err(unreadable)?,
+        _ => None,
+    };
+    effect.apply(occasion, tree.as_ref())
 }
 
 /// Returns what the health check finds; `None` where none is configured.
 async fn check(turn: &Turn, verifying: &Record) -> Option<Finding> {
-    let health = turn.environment.health.clone()?;
+    let (effect, health, occasion) =
+        (turn.environment.effect.clone(), turn.environment.health.clone(), forward(turn, verifying));
+    if health.is_none() && !effect.verifies() {
+        return None;
+    }
     let (service, release) = (turn.service.clone(), verifying.release.clone());
-    let checked = turn.blocking(move |directory| Ok(health.check(&service, &directory.release_path(&release)))).await;
+    let checked = turn
+        .blocking(move |directory| {
+            if let Err(error) = effect.verify(&occasion) {
+                return Ok(Finding { healthy: false, reason: error.what, output: error.output });
+            }
+            let verified =
+                || Finding { healthy: true, reason: "the target says that it runs".to_owned(), output: String::new() };
+            Ok(health.map_or_else(verified, |health| health.check(&service, &directory.release_path(&release))))
+        })
+        .await;
     Some(checked.unwrap_or_else(|refusal| Finding { healthy: false, reason: refusal.message, output: String::new() }))
 }
 
@@ -275,11 +379,13 @@ async fn give_up(
         Undone::PreviousGone => {
             (Event::Fail, format!("{before}, which was current before, is gone: nothing is current"))
         }
+        Undone::OutOfStep(ref reason) => (Event::Fail, format!("and {reason}")),
         Undone::Foreign => (Event::Fail, "somebody changed `current` meanwhile, and it was left alone".to_owned()),
     };
     let ended = store.step(turn.fence, &giving_up, event, Some(&format!("{sequel}; {found}"))).await?;
     let reason = format!("{} was not healthy in {}: {}; {sequel}", ended.release, ended.environment, finding.reason);
-    caller.decide("rolled_back", &reason, detail(&ended));
+    let action = if matches!(undone, Undone::OutOfStep(_)) { "rollback_failed" } else { "rolled_back" };
+    caller.decide(action, &reason, detail(&ended));
     discard_old(store, turn, &ended).await;
     let restored = ended.previous.as_ref().filter(|_| undone == Undone::Restored);
     Ok(described(
@@ -293,8 +399,27 @@ async fn give_up(
 /// Makes `current` lead where it led before `record`, when it leads to `record`'s release.
 async fn undo_switch(turn: &Turn, record: &Record) -> Result<Undone, Refusal> {
     let (release, previous, id) = (record.release.clone(), record.previous.clone(), record.id.clone());
-    turn.blocking(move |directory| undo(directory, &release, previous.as_ref(), &id).map_err(|error| refused(&error)))
-        .await
+    let (effect, occasion) = (turn.environment.effect.clone(), backward(turn, record));
+    turn.blocking(move |directory| {
+        let undone = undo(directory, &release, previous.as_ref(), &id).map_err(|error| refused(&error))?;
+        if effect.is_link_only() || !matches!(undone, Undone::Restored | Undone::PreviousGone) {
+            return Ok(undone);
+        }
+        // Also where the link leads back already: whoever died may have come no further.
+        let occasion = match undone {
+            Undone::PreviousGone => Occasion { release: None, ..occasion },
+            _ => occasion,
+        };
+        Ok(match apply(directory, &effect, &occasion) {
+            Ok(()) => undone,
+            Err(error) => {
+                tracing::error!(deployment.id = %occasion.id, output = %error.output, "{error}");
+                let before = occasion.release.as_ref().map_or("nothing", ReleaseName::as_str);
+                Undone::OutOfStep(format!("{before} is current again, but the target does not follow: {error}"))
+            }
+        })
+    })
+    .await
 }
 
 fn undo(
@@ -331,7 +456,15 @@ async fn discard_old(store: &Store, turn: &Turn, ended: &Record) -> Vec<ReleaseN
         let known = store.releases(environment, service).await?;
         let unwanted = beyond_kept(ended, &healthy, &known, turn.environment.keep);
         let id = ended.id.clone();
-        turn.blocking(move |directory| directory.discard(&unwanted, &id).map_err(|error| refused(&error))).await
+        let (effect, occasion) = (turn.environment.effect.clone(), forward(turn, ended));
+        turn.blocking(move |directory| {
+            let discarded = directory.discard(&unwanted, &id).map_err(|error| refused(&error))?;
+            if let Err(error) = effect.discard(&occasion, &discarded) {
+                tracing::warn!(output = %error.output, "{error}");
+            }
+            Ok(discarded)
+        })
+        .await
     };
     work.await.unwrap_or_else(|refusal: Refusal| {
         tracing::warn!(reason = %refusal.message, "old releases could not be removed");

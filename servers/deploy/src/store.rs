@@ -19,6 +19,7 @@ use crate::deployment::{DeploymentEvent, DeploymentState, IllegalEvent};
 use crate::names::{ReleaseName, ServiceName, Version};
 
 pub mod approvals;
+pub mod questions;
 
 static MIGRATOR: Migrator = sqlx::migrate!();
 
@@ -48,8 +49,12 @@ pub struct NewDeployment {
     pub service: ServiceName,
     /// As which version.
     pub version: Version,
-    /// With which content.
+    /// With which content, the configuration with it.
     pub digest: ContentHash,
+    /// The content of the artifact alone.
+    pub artifact_digest: ContentHash,
+    /// SHA-256 of the configuration.
+    pub configuration: Option<ContentHash>,
     /// The folder it is released to.
     pub folder: String,
     /// The release that is current before.
@@ -75,8 +80,10 @@ pub struct Record {
     pub service: ServiceName,
     /// As which version.
     pub version: Version,
-    /// With which content.
+    /// With which content, the configuration with it.
     pub digest: ContentHash,
+    /// The content of the artifact alone.
+    pub artifact_digest: ContentHash,
     /// The name of its release.
     pub release: ReleaseName,
     /// The folder it is released to.
@@ -348,8 +355,8 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let mut open = self.open().await?;
         let state: Option<String> = sqlx::query_scalar(
-            "SELECT state FROM deployment WHERE environment = ? AND service = ? AND digest = ?
-             AND state IN ('live', 'superseded', 'rolled_back') ORDER BY number DESC LIMIT 1",
+            "SELECT state FROM deployment WHERE environment = ? AND service = ?
+             AND coalesce(artifact_digest, digest) = ? AND state IN ('live', 'superseded', 'rolled_back') ORDER BY number DESC LIMIT 1",
         )
         .bind(environment)
         .bind(service.as_str())
@@ -375,8 +382,8 @@ impl Store {
         let lives: Vec<(String, String, Option<String>)> = sqlx::query_as(
             "SELECT id, (SELECT at FROM transition WHERE deployment_id = id AND event = 'pass') AS began,
                  CASE WHEN state = 'live' THEN NULL ELSE updated_at END
-             FROM deployment WHERE environment = ? AND service = ? AND digest = ?
-             AND state IN ('live', 'superseded', 'rolled_back') AND began IS NOT NULL
+             FROM deployment WHERE environment = ? AND service = ?
+             AND coalesce(artifact_digest, digest) = ? AND state IN ('live', 'superseded', 'rolled_back') AND began IS NOT NULL
              ORDER BY number DESC LIMIT 1000",
         )
         .bind(environment)
@@ -553,8 +560,8 @@ async fn insert(transaction: &mut Transaction<'_, Sqlite>, id: &str, new: &NewDe
     let now = Timestamp::now().to_string();
     sqlx::query(
         "INSERT INTO deployment (id, kind, environment, service, version, digest, release, folder, previous, state,
-             agent, task_id, requested_at, updated_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'requested', ?, ?, ?, ?)",
+             agent, task_id, requested_at, updated_at, artifact_digest)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'requested', ?, ?, ?, ?, ?)",
     )
     .bind(id)
     .bind(new.kind.as_str())
@@ -569,6 +576,7 @@ async fn insert(transaction: &mut Transaction<'_, Sqlite>, id: &str, new: &NewDe
     .bind(&new.task_id)
     .bind(&now)
     .bind(&now)
+    .bind(new.artifact_digest.to_string())
     .execute(&mut **transaction)
     .await?;
     append(transaction, id, DeploymentEvent::Request, DeploymentState::Requested, &now, None, Fence(0)).await
@@ -641,6 +649,8 @@ fn record(row: &SqliteRow) -> Result<Record, StoreError> {
     let digest: ContentHash = text("digest")?.parse().map_err(|_| wrong("digest"))?;
     let named = release(&text("release")?).filter(|name| name.fits(&digest)).ok_or_else(|| wrong("release"))?;
     let previous: Option<String> = row.try_get("previous")?;
+    let artifact: Option<String> = row.try_get("artifact_digest")?;
+    let artifact_digest = artifact.map_or(Ok(digest), |text| text.parse().map_err(|_| wrong("artifact_digest")))?;
     Ok(Record {
         number: row.try_get("number")?,
         kind: text("kind")?.parse().map_err(|()| wrong("kind"))?,
@@ -648,6 +658,7 @@ fn record(row: &SqliteRow) -> Result<Record, StoreError> {
         service: ServiceName::parse(&text("service")?).map_err(|_| wrong("service"))?,
         version: Version::parse(&text("version")?).map_err(|_| wrong("version"))?,
         digest,
+        artifact_digest,
         release: named,
         folder: text("folder")?,
         previous: previous.map(|name| release(&name).ok_or_else(|| wrong("previous"))).transpose()?,

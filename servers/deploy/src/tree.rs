@@ -30,6 +30,9 @@ const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXE
 /// What a released file or folder may have: nobody but its owner writes it.
 const MODE_MASK: u32 = 0o755;
 
+/// What a file has that is not in the artifact.
+const GIVEN_MODE: u32 = 0o644;
+
 /// Identifies a folder whatever its name.
 pub type FolderId = (u64, u64);
 
@@ -63,8 +66,17 @@ type Folder = BTreeMap<String, Entry>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Entry {
-    File { mode: u32, bytes: u64, digest: ContentHash },
-    Folder { mode: u32, entries: Folder },
+    File {
+        mode: u32,
+        bytes: u64,
+        digest: ContentHash,
+    },
+    /// A file that is not in the artifact: its content.
+    Given(Vec<u8>),
+    Folder {
+        mode: u32,
+        entries: Folder,
+    },
 }
 
 /// Whose modes are read.
@@ -133,6 +145,17 @@ pub fn read(folder: impl AsFd, modes: Modes, forbidden: &[FolderId], stop: Stop<
 }
 
 impl Tree {
+    /// Returns the tree with one more file; `None` where the name is taken.
+    #[must_use]
+    pub fn with_file(&self, name: &str, content: &[u8]) -> Option<Self> {
+        let mut root = self.root.clone();
+        if root.insert(name.to_owned(), Entry::Given(content.to_vec())).is_some() {
+            return None;
+        }
+        let digest = digest_of("", &root, ContentHash::builder("tollgate.release.1")).finish();
+        Some(Self { digest, files: self.files + 1, bytes: self.bytes + content.len() as u64, root })
+    }
+
     /// Returns every file by its path, with what tells it from another.
     #[must_use]
     pub fn files(&self) -> BTreeMap<String, FileFacts> {
@@ -142,6 +165,16 @@ impl Tree {
                 match entry {
                     Entry::File { mode, bytes, digest } => {
                         files.insert(path, FileFacts { mode: *mode, bytes: *bytes, digest: *digest });
+                    }
+                    Entry::Given(content) => {
+                        files.insert(
+                            path,
+                            FileFacts {
+                                mode: GIVEN_MODE,
+                                bytes: content.len() as u64,
+                                digest: ContentHash::of(content),
+                            },
+                        );
                     }
                     Entry::Folder { entries, .. } => walk(&path, entries, files),
                 }
@@ -284,6 +317,12 @@ fn digest_of(path: &str, folder: &Folder, mut builder: HashBuilder) -> HashBuild
             Entry::File { mode, digest, .. } => {
                 builder.field(b"file").field(path.as_bytes()).field(&mode.to_be_bytes()).field(digest.as_bytes())
             }
+            // As it will be read from the release.
+            Entry::Given(content) => builder
+                .field(b"file")
+                .field(path.as_bytes())
+                .field(&GIVEN_MODE.to_be_bytes())
+                .field(ContentHash::of(content).as_bytes()),
             Entry::Folder { mode, entries } => {
                 let builder = builder.field(b"folder").field(path.as_bytes()).field(&mode.to_be_bytes());
                 digest_of(&path, entries, builder)
@@ -305,6 +344,14 @@ fn copy_folder(folder: &Folder, from: impl AsFd, to: impl AsFd, path: &str, stop
                 copy_folder(entries, from, &to, &path, stop)?;
                 fchmod(&to, Mode::from_raw_mode(*mode)).map_err(|error| failed(error.into()))?;
                 fsync(&to).map_err(|error| failed(error.into()))?;
+            }
+            Entry::Given(content) => {
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let copy = openat(&to, name, flags, Mode::RUSR | Mode::WUSR).map_err(|error| failed(error.into()))?;
+                let mut copy = File::from(copy);
+                copy.write_all(content).map_err(&failed)?;
+                fchmod(&copy, Mode::from_raw_mode(GIVEN_MODE)).map_err(|error| failed(error.into()))?;
+                fsync(&copy).map_err(|error| failed(error.into()))?;
             }
             Entry::File { mode, bytes, .. } => {
                 let (mut source, _) = open_file(&from, name, &path)?;

@@ -239,7 +239,7 @@ async fn signatures_that_are_attacks_are_refused() {
         ("another requester", replaced("\"tester\"", "\"other\""), "signature_invalid"),
         ("no previous", replaced("previous: none", "previous: 0.9-000000000000"), "signature_invalid"),
         ("a longer life", replaced("expires: 2", "expires: 3"), "signature_invalid"),
-        ("another format", replaced("approval 1", "approval 2"), "signature_invalid"),
+        ("another format", replaced("approval 2", "approval 1"), "signature_invalid"),
         ("a stranger's", sign("mallory", &text), "not_an_approver"),
         ("an old key's", sign("old", &text), "not_an_approver"),
         ("the requester's own", sign("tester", &text), "self_approval"),

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tollgate_tests::mcp_process::McpProcess;
 
+use super::people::last_decision;
 use super::world::{World, dist, history};
 
 /// Calls a tool that must be refused with `code`, for nothing and without any effect.
@@ -20,6 +21,12 @@ async fn must_refuse(world: &World, server: &McpProcess, tool: &str, arguments: 
     assert!(called.receipt.amount.is_zero(), "{tool} {shown}");
     assert_eq!(called.receipt.outcome.as_str(), "refused", "{tool} {shown}");
     assert!(world.snapshot() == before, "{tool} {shown} changed something");
+    let (action, audited, _) = last_decision(world).await;
+    assert_eq!(
+        (action.as_str(), audited.as_deref()),
+        ("refused", Some(code)),
+        "{tool} {shown} is not in the audit trail"
+    );
 }
 
 fn with(mut arguments: Value, field: &str, value: Value) -> Value {

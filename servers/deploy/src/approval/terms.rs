@@ -9,7 +9,7 @@ use crate::names::ReleaseName;
 use crate::store::NewDeployment;
 
 /// The first line; another number is another format, which no signature of this one fits.
-const FIRST_LINE: &str = "tollgate-deploy approval 1";
+const FIRST_LINE: &str = "tollgate-deploy approval 2";
 
 /// Everything that an approval is bound to.
 #[derive(Clone, Debug)]
@@ -20,8 +20,10 @@ pub struct Terms {
     pub role: Option<String>,
     /// The person whose session the requester works in.
     pub operator: Option<String>,
-    /// SHA-256 of the configuration that goes with the release.
-    pub configuration: Option<ContentHash>,
+    /// The commit that is checked out where the artifact lies, where the environment's rules are about it.
+    pub commit: Option<String>,
+    /// The entry of the ledger that says that Ralph passed it.
+    pub verified: Option<String>,
     /// SHA-256 of the steps that would be taken.
     pub plan: ContentHash,
     /// SHA-256 of the rules in force, with the approvers.
@@ -61,6 +63,7 @@ impl Terms {
     pub fn to_text(&self, seal: &Seal) -> String {
         let new = &self.deployment;
         let quoted = |text: &Option<String>| text.as_ref().map_or("none".to_owned(), |text| quoted(text));
+        let word = |word: &Option<String>| word.clone().unwrap_or_else(|| "none".to_owned());
         let hash = |hash: &Option<ContentHash>| hash.map_or("none".to_owned(), |hash| hash.to_string());
         let lines = [
             ("id", seal.id.clone()),
@@ -68,8 +71,11 @@ impl Terms {
             ("environment", new.environment.clone()),
             ("service", new.service.to_string()),
             ("version", new.version.to_string()),
-            ("artifact-sha256", new.digest.to_string()),
-            ("configuration-sha256", hash(&self.configuration)),
+            ("artifact-sha256", new.artifact_digest.to_string()),
+            ("configuration-sha256", hash(&new.configuration)),
+            ("release-sha256", new.digest.to_string()),
+            ("commit", word(&self.commit)),
+            ("verified", word(&self.verified)),
             ("plan-sha256", self.plan.to_string()),
             ("policy-sha256", self.policy.to_string()),
             ("previous", new.previous.as_ref().map_or("none", ReleaseName::as_str).to_owned()),
@@ -141,6 +147,8 @@ pub(crate) mod tests {
                 service: ServiceName::parse("shop").unwrap(),
                 version: version.clone(),
                 digest: ContentHash::of(b"artifact"),
+                artifact_digest: ContentHash::of(b"artifact"),
+                configuration: None,
                 folder: "/srv/prod/shop".into(),
                 previous: Some(ReleaseName::new(&version, &ContentHash::of(b"before"))),
                 agent: "bugfix-1".into(),
@@ -148,7 +156,8 @@ pub(crate) mod tests {
             },
             role: None,
             operator: None,
-            configuration: None,
+            commit: None,
+            verified: None,
             plan: ContentHash::of(b"plan"),
             policy: ContentHash::of(b"policy"),
         };
@@ -164,14 +173,17 @@ pub(crate) mod tests {
     #[test]
     fn every_fact_changes_the_bytes() {
         let (terms, seal) = sample();
-        let changes: [(&str, &dyn Fn(&mut Terms, &mut Seal)); 17] = [
+        let changes: [(&str, &dyn Fn(&mut Terms, &mut Seal)); 20] = [
             ("id", &|_, seal| seal.id.push('0')),
             ("action", &|terms, _| terms.deployment.kind = Kind::Rollback),
             ("environment", &|terms, _| terms.deployment.environment = "staging".into()),
             ("service", &|terms, _| terms.deployment.service = ServiceName::parse("shop-2").unwrap()),
             ("version", &|terms, _| terms.deployment.version = Version::parse("1.1").unwrap()),
-            ("artifact-sha256", &|terms, _| terms.deployment.digest = ContentHash::of(b"other")),
-            ("configuration-sha256", &|terms, _| terms.configuration = Some(ContentHash::of(b"{}"))),
+            ("artifact-sha256", &|terms, _| terms.deployment.artifact_digest = ContentHash::of(b"other")),
+            ("configuration-sha256", &|terms, _| terms.deployment.configuration = Some(ContentHash::of(b"{}"))),
+            ("release-sha256", &|terms, _| terms.deployment.digest = ContentHash::of(b"other")),
+            ("commit", &|terms, _| terms.commit = Some("0".repeat(40))),
+            ("verified", &|terms, _| terms.verified = Some("0198".into())),
             ("plan-sha256", &|terms, _| terms.plan = ContentHash::of(b"other")),
             ("policy-sha256", &|terms, _| terms.policy = ContentHash::of(b"other")),
             ("previous", &|terms, _| terms.deployment.previous = None),
@@ -200,7 +212,7 @@ pub(crate) mod tests {
             terms.role = Some(other);
             let text = terms.to_text(&seal);
             prop_assert!(text.is_ascii());
-            prop_assert_eq!(text.lines().count(), 18);
+            prop_assert_eq!(text.lines().count(), 21);
             let line = text.lines().find_map(|line| line.strip_prefix("requester: ")).unwrap();
             prop_assert_eq!(serde_json::from_str::<String>(line).unwrap(), agent);
         }

@@ -3,6 +3,7 @@
 use super::{Desk, plain, print};
 use crate::approval::{self, Electorate, Standing};
 use crate::artifact::folder_id_at;
+use crate::configuration::Configuration;
 use crate::diff::Diff;
 use crate::environment::Environment;
 use crate::names::ReleaseName;
@@ -84,7 +85,12 @@ pub(super) fn describe(
             let target = environment.folder.path(&record.service);
             let forbidden: Vec<_> =
                 [desk.server.store.state_dir().path(), &target].into_iter().filter_map(folder_id_at).collect();
-            desk.server.artifacts.read(path, &forbidden, desk.server.store.state_dir(), &|| false)?.tree
+            let mut artifact =
+                desk.server.artifacts.read(path, &forbidden, desk.server.store.state_dir(), &|| false)?;
+            if let Some(text) = &request.configuration {
+                Configuration::recorded(text.clone()).add_to(&mut artifact)?;
+            }
+            artifact.tree
         }
         _ => {
             read(&record.release)?.ok_or_else(|| anyhow::anyhow!("release {} is not kept any more", record.release))?
@@ -102,6 +108,8 @@ pub(super) fn describe(
         service: record.service.clone(),
         version: record.version.clone(),
         digest: record.digest,
+        artifact_digest: record.artifact_digest,
+        configuration: None,
         folder: environment.folder.path(&record.service).display().to_string(),
         previous: previous.clone(),
         agent: record.agent.clone(),
@@ -119,6 +127,10 @@ pub(super) fn describe(
     line("release", record.release.as_str());
     line("digest", &record.digest.to_string());
     line("artifact", &request.artifact.as_deref().map_or("a kept release".to_owned(), plain));
+    for (name, key) in [("commit", "commit: "), ("verified", "verified: ")] {
+        let stated = standing.terms.lines().find_map(|line| line.strip_prefix(key)).unwrap_or("none");
+        line(name, &plain(stated));
+    }
     line("size", &format!("{} files, {} bytes", after.files, after.bytes));
     line("approvals", &stands(environment, standing));
     line("approvers", &format!("{} people in the file", electorate.signers.people()));
@@ -130,6 +142,12 @@ pub(super) fn describe(
     }
     if diff.left_out > 0 {
         text.push_str(&format!("  and {} more\n", diff.left_out));
+    }
+    if let Some(configuration) = &request.configuration {
+        text.push_str("\nconfiguration\n");
+        for stated in configuration.lines() {
+            text.push_str(&format!("  {}\n", plain(stated)));
+        }
     }
     text.push_str("\nsteps\n");
     for (index, step) in Plan::new(environment, &planned).steps.iter().enumerate() {

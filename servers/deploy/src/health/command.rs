@@ -1,163 +1,42 @@
-//! A check by a command, which runs what an agent wrote: no shell, a process group of its own that does not outlive
-//! the check, a cleaned environment, bounded time and output.
+//! A check by a command, which runs what an agent wrote.
 
-use std::io::{self, PipeReader, Read};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
-
-use super::{Finding, OUTPUT_BYTES_MAX, printable_end};
-
-/// The variables that a check sees; the rest may be secrets of the operator's.
-const VARIABLES: [&str; 5] = ["PATH", "LANG", "LC_ALL", "TZ", "TMPDIR"];
-
-/// How often a quiet check is looked at: unnoticeable beside starting a program.
-const POLL: Duration = Duration::from_millis(10);
-
-/// How much is read after the program has ended: more than a pipe holds.
-const LEFT_BYTES_MAX: usize = 1024 * 1024;
+use super::Finding;
+use crate::program::{End, Program};
 
 /// Runs `command` in `folder` and says whether it ended with success in time.
 pub(super) fn run(command: &[String], folder: &Path, timeout: Duration) -> Finding {
-    let unhealthy = |reason: String, output: &Tail| Finding { healthy: false, reason, output: output.text() };
-    let mut output = Tail::default();
-    match supervise(command, folder, timeout, &mut output) {
-        Ok(Some(status)) if status.success() => {
-            Finding { healthy: true, reason: "the health check passed".to_owned(), output: output.text() }
-        }
-        Ok(Some(status)) => unhealthy(format!("the health check ended with {status}"), &output),
-        Ok(None) => {
-            unhealthy(format!("the health check did not end within {} ms and was killed", timeout.as_millis()), &output)
-        }
-        Err(error) => unhealthy(format!("the health check cannot be run: {error}"), &output),
-    }
-}
-
-/// Returns how the program ended; `None` when it had to be killed.
-fn supervise(
-    command: &[String],
-    folder: &Path,
-    timeout: Duration,
-    output: &mut Tail,
-) -> io::Result<Option<ExitStatus>> {
-    let deadline = Instant::now() + timeout;
-    let (mut reader, writer) = io::pipe()?;
-    rustix::io::ioctl_fionbio(&reader, true)?;
-    let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-    let leader = Command::new(program)
-        .args(arguments)
-        .current_dir(folder)
-        .env_clear()
-        .envs(VARIABLES.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(writer.try_clone()?)
-        .stderr(writer)
-        .spawn()?;
-    let mut running = Group { leader, ended: None };
-    loop {
-        if running.has_ended()? {
-            // Nothing that it left behind keeps running, and nothing that left the group is waited for.
-            let status = running.end()?;
-            output.drain(&mut reader, LEFT_BYTES_MAX);
-            return Ok(Some(status));
-        }
-        if Instant::now() >= deadline {
-            running.end()?;
-            output.drain(&mut reader, LEFT_BYTES_MAX);
-            return Ok(None);
-        }
-        if !output.is_closed {
-            let quiet = Timespec { tv_sec: 0, tv_nsec: i64::from(POLL.subsec_nanos()) };
-            let _ = poll(&mut [PollFd::new(&reader, PollFlags::IN)], Some(&quiet));
-            output.drain(&mut reader, LEFT_BYTES_MAX);
-        } else {
-            std::thread::sleep(POLL);
-        }
-    }
-}
-
-/// A child that leads a process group; the whole group is killed when this is dropped.
-struct Group {
-    leader: Child,
-    ended: Option<ExitStatus>,
-}
-
-impl Group {
-    fn pid(&self) -> Option<Pid> {
-        Pid::from_raw(i32::try_from(self.leader.id()).ok()?)
-    }
-
-    /// Whether the leader has ended; it stays a zombie, so that its group's number cannot become another's.
-    fn has_ended(&self) -> io::Result<bool> {
-        let Some(pid) = self.pid() else { return Ok(true) };
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        Ok(waitid(WaitId::Pid(pid), options)?.is_some())
-    }
-
-    /// Kills what is left of the group and returns how its leader ended.
-    fn end(&mut self) -> io::Result<ExitStatus> {
-        // Once waited for, its number may be another group's.
-        if let Some(status) = self.ended {
-            return Ok(status);
-        }
-        if let Some(pid) = self.pid() {
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
-        let status = self.leader.wait()?;
-        self.ended = Some(status);
-        Ok(status)
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let _ = self.end();
-    }
-}
-
-/// The end of what a program prints.
-#[derive(Default)]
-struct Tail {
-    bytes: Vec<u8>,
-    is_closed: bool,
-}
-
-impl Tail {
-    fn drain(&mut self, reader: &mut PipeReader, bytes_max: usize) {
-        let mut buffer = [0; 16 * 1024];
-        let mut total = 0;
-        while total < bytes_max && !self.is_closed {
-            match reader.read(&mut buffer) {
-                Ok(0) => self.is_closed = true,
-                Ok(count) => {
-                    total += count;
-                    self.bytes.extend_from_slice(&buffer[..count]);
-                    let excess = self.bytes.len().saturating_sub(OUTPUT_BYTES_MAX * 2);
-                    self.bytes.drain(..excess);
+    match (Program { command, folder, variables: &[], stdin: None, timeout }).run(&|| false) {
+        Ok(ran) => {
+            let healthy = ran.succeeded();
+            let reason = match ran.end {
+                End::Exited(_) if healthy => "the health check passed".to_owned(),
+                End::Exited(status) => format!("the health check ended with {status}"),
+                End::TimedOut | End::Stopped => {
+                    format!("the health check did not end within {} ms and was killed", timeout.as_millis())
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => break,
-            }
+            };
+            Finding { healthy, reason, output: ran.output }
         }
-    }
-
-    fn text(&self) -> String {
-        printable_end(&self.bytes)
+        Err(error) => Finding {
+            healthy: false,
+            reason: format!("the health check cannot be run: {error}"),
+            output: String::new(),
+        },
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::time::Instant;
 
     use tempfile::TempDir;
 
     use super::*;
+    use crate::program::OUTPUT_BYTES_MAX;
 
     fn shell(script: &str, timeout_ms: u64) -> (TempDir, Finding) {
         let folder = TempDir::new().unwrap();

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use ureq::Agent;
 
-use super::{Finding, printable_end};
+use super::Finding;
+use crate::program::printable_end;
 
 /// How much of an answer is looked at: enough to see what is wrong.
 const BODY_BYTES_MAX: u64 = 1000;

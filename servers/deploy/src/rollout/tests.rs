@@ -93,6 +93,8 @@ impl World {
             service: self.service.clone(),
             version: Version::parse(version).unwrap(),
             digest: artifact.tree.digest,
+            artifact_digest: artifact.tree.digest,
+            configuration: None,
             folder: self.folder().display().to_string(),
             previous: None,
             agent: "tester".into(),

@@ -27,6 +27,8 @@ pub struct Request {
     pub artifact: Option<String>,
     /// The requester's role.
     pub role: Option<String>,
+    /// The configuration, as it was asked for.
+    pub configuration: Option<String>,
     /// Who agreed, as recorded.
     pub votes: Vec<Vote>,
 }
@@ -55,10 +57,12 @@ pub struct NewRequest<'a> {
     pub artifact: Option<&'a str>,
     /// The requester's role.
     pub role: Option<&'a str>,
+    /// The configuration.
+    pub configuration: Option<&'a str>,
 }
 
 const OPEN: &str =
-    "SELECT deployment_with_reason.*, terms, artifact, role, nonce, approval_request.requested_at AS asked_at,
+    "SELECT deployment_with_reason.*, terms, artifact, role, configuration, nonce, approval_request.requested_at AS asked_at,
          expires_at, used_at
      FROM deployment_with_reason JOIN approval_request ON deployment_id = id
      WHERE state IN ('awaiting_approval', 'approved')";
@@ -163,13 +167,15 @@ impl Store {
         }
         insert(&mut transaction, &new.seal.id, new.deployment).await?;
         sqlx::query(
-            "INSERT INTO approval_request (deployment_id, terms, artifact, role, nonce, requested_at, expires_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO approval_request (deployment_id, terms, artifact, role, configuration, nonce, requested_at,
+                 expires_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(&new.seal.id)
         .bind(new.terms)
         .bind(new.artifact)
         .bind(new.role)
+        .bind(new.configuration)
         .bind(&new.seal.nonce)
         .bind(new.seal.requested_at.to_string())
         .bind(new.seal.expires_at.to_string())
@@ -320,6 +326,7 @@ async fn requests(transaction: &mut Transaction<'_, Sqlite>, rows: &[SqliteRow])
             terms: row.try_get("terms")?,
             artifact: row.try_get("artifact")?,
             role: row.try_get("role")?,
+            configuration: row.try_get("configuration")?,
             votes,
             record,
         });

@@ -150,10 +150,8 @@ impl ReleaseDirectory {
     ///
     /// [`TargetError::Tree`], [`TargetError::Io`].
     pub fn tree(&self, release: &ReleaseName) -> Result<Option<Tree>, TargetError> {
-        let opened = openat(&self.folder, RELEASES, FOLDER, Mode::empty())
-            .and_then(|releases| openat(&releases, release.as_str(), FOLDER, Mode::empty()));
-        match opened {
-            Ok(folder) => tree::read(&folder, Modes::Release, &[], &|| false).map(Some).map_err(TargetError::Tree),
+        match openat(&self.folder, RELEASES, FOLDER, Mode::empty()) {
+            Ok(releases) => tree_of(&releases, &self.path, release),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(io_error("open a release", &self.path)(error.into())),
         }
@@ -228,6 +226,15 @@ impl LockedDirectory {
         stop: Stop<'_>,
     ) -> Result<Integrity, TargetError> {
         integrity(&self.releases, release, digest, stop)
+    }
+
+    /// Reads the files of a release; `None` where it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`TargetError::Tree`], [`TargetError::Io`].
+    pub fn tree(&self, release: &ReleaseName) -> Result<Option<Tree>, TargetError> {
+        tree_of(&self.releases, &self.path, release)
     }
 
     /// Whether there is a folder of this name.
@@ -382,6 +389,14 @@ fn make_folder(parent: impl AsFd, name: &str) -> Result<(), Errno> {
 fn has(releases: impl AsFd, release: &ReleaseName) -> bool {
     statat(releases, release.as_str(), AtFlags::SYMLINK_NOFOLLOW)
         .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+fn tree_of(releases: impl AsFd, path: &Path, release: &ReleaseName) -> Result<Option<Tree>, TargetError> {
+    match openat(&releases, release.as_str(), FOLDER, Mode::empty()) {
+        Ok(folder) => tree::read(&folder, Modes::Release, &[], &|| false).map(Some).map_err(TargetError::Tree),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(io_error("open a release", path)(error.into())),
+    }
 }
 
 fn current(folder: impl AsFd, path: &Path) -> Result<Current, TargetError> {

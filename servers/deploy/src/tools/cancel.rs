@@ -11,7 +11,7 @@ use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
 
 use super::status::{deployment_id, unknown};
 use crate::Deploy;
-use crate::deployment::DeploymentEvent;
+use crate::deployment::{DeploymentEvent, DeploymentState};
 use crate::store::Filter;
 use crate::view::DeploymentView;
 
@@ -26,14 +26,16 @@ struct Request {
 struct Cancelled {
     #[serde(flatten)]
     deployment: DeploymentView,
+    /// Whether it was under way and is being stopped; deployment_status tells how it ends.
+    stopping: bool,
 }
 
 pub(super) fn tool() -> Defined<Deploy> {
     Tool::new(
         "cancel_deployment",
         "Cancel a deployment",
-        "Take back a deployment of your own that waits for approval or was approved and has not begun. One that is under \
-         way ends by itself.",
+        "Take back a deployment of your own that waits for approval, was approved and has not begun, or is not current \
+         yet. Later it ends by itself.",
         Effect::Replaces,
         Price::Free,
     )
@@ -53,6 +55,15 @@ async fn run(server: Arc<Deploy>, request: Request, call: Call) -> Result<Answer
             "leave it to that agent or to the operator, who has `mcp-deploy deny`",
         ));
     }
+    // Before the switch it can be stopped; it ends by itself then, and says so in its own answer or in the history.
+    if record.state == DeploymentState::Deploying && server.running.stop(&id) {
+        call.decide(
+            "cancel_requested",
+            format!("{agent} takes it back"),
+            json!({ "id": id, "release": record.release }),
+        );
+        return Ok(Answer::new(Cancelled { deployment: DeploymentView::of(record), stopping: true }));
+    }
     if server.store.open_request(&id).await?.is_none() {
         return Err(Refusal::refused(
             "not_cancellable",
@@ -63,5 +74,5 @@ async fn run(server: Arc<Deploy>, request: Request, call: Call) -> Result<Answer
     let reason = format!("cancelled by {agent}");
     let record = server.store.end_unbegun(&id, DeploymentEvent::Cancel, &reason).await?;
     call.decide("cancelled", reason, json!({ "id": id, "release": record.release }));
-    Ok(Answer::new(Cancelled { deployment: DeploymentView::of(&record) }))
+    Ok(Answer::new(Cancelled { deployment: DeploymentView::of(&record), stopping: false }))
 }

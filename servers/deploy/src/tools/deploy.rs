@@ -1,9 +1,11 @@
 //! `deploy`: an artifact to an environment, through its gates.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tollgate_shared::error_chain::Chain;
 use tollgate_shared::refusal::Refusal;
 use tollgate_shared::serve::tool::Defined;
 use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
@@ -12,10 +14,12 @@ use crate::Deploy;
 use crate::approval;
 use crate::artifact::{Artifact, folder_id_at};
 use crate::blocking::blocking;
+use crate::configuration::Configuration;
 use crate::environment::Environment;
 use crate::gate::{self, Baking, Facts, Verdict};
 use crate::names::{ReleaseName, ServiceName, Version};
 use crate::rollout::{self, Caller};
+use crate::running::Asked;
 use crate::store::{Kind, NewDeployment, Record};
 use crate::target::release_directory::{Current, Integrity};
 use crate::turn::{Turn, refused};
@@ -32,6 +36,10 @@ struct Request {
     version: String,
     /// The folder or `.tar.gz` to release, relative to the workspace; plain files only.
     artifact: String,
+    /// Names and texts to release with it, as tollgate-configuration.json.
+    configuration: Option<BTreeMap<String, String>>,
+    /// `false`: answer as soon as it has begun; deployment_status tells how it ends.
+    wait: Option<bool>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -60,6 +68,7 @@ pub(super) fn tool() -> Defined<Deploy> {
         Price::Metered(&["deploy.dev", "deploy.staging", "deploy.prod", "deploy.*"]),
     )
     .idempotent()
+    .long()
     .handler(run)
 }
 
@@ -68,13 +77,21 @@ async fn run(server: Arc<Deploy>, request: Request, call: Call) -> Result<Answer
     let service = ServiceName::parse(&request.service)?;
     let version = Version::parse(&request.version)?;
     let path = request.artifact;
-    let artifact = read_artifact(&server, &environment, &service, path.clone(), &call).await?;
+    let configuration = request.configuration.as_ref().map(Configuration::new).transpose()?;
+    let mut artifact = read_artifact(&server, &environment, &service, path.clone(), &call).await?;
+    let artifact_digest = artifact.tree.digest;
+    if let Some(configuration) = &configuration {
+        configuration.add_to(&mut artifact)?;
+    }
+    let asked = configuration.as_ref().map(Configuration::text);
     let wanted = NewDeployment {
         kind: Kind::Deploy,
         environment: environment.name.clone(),
         service: service.clone(),
         version,
         digest: artifact.tree.digest,
+        artifact_digest,
+        configuration: configuration.as_ref().map(Configuration::digest),
         folder: environment.folder.path(&service).display().to_string(),
         previous: None,
         agent: call.identity().agent.name.clone(),
@@ -84,7 +101,7 @@ async fn run(server: Arc<Deploy>, request: Request, call: Call) -> Result<Answer
     server.recover(&environment, &service, &call).await?;
     // What is refused has no effect, not even a folder; so the gates are asked before the turn is taken, and again then.
     if is_live(&server, &environment, &wanted).await?.is_none_or(|live| live.release != release_of(&wanted)) {
-        permit(&server, &environment, wanted.clone(), &path, &call).await?;
+        permit(&server, &environment, wanted.clone(), (&path, asked), true, &call).await?;
     }
     let turn = Turn::take(&server.store, &environment, &service).await?;
     rollout::recover(&server.store, &turn, &call).await?;
@@ -96,9 +113,32 @@ async fn run(server: Arc<Deploy>, request: Request, call: Call) -> Result<Answer
             discarded: Vec::new(),
         }));
     }
-    let permitted = permit(&server, &environment, wanted, &path, &call).await?;
-    let caller: Arc<dyn Caller> = Arc::new(call);
-    let done = rollout::roll_out(&server.store, &turn, &caller, &permitted, Some(artifact)).await?;
+    let permitted = permit(&server, &environment, wanted, (&path, asked), false, &call).await?;
+    let begun = rollout::start(&server.store, &turn, &call, &permitted).await?;
+    let carried = server.running.carry(&begun.id);
+    if request.wait == Some(false) {
+        // Its end has no receipt of its own.
+        call.charge(format!("deploy.{}", environment.name), 1);
+        let answer = Deployed {
+            deployment: DeploymentView::of(&begun),
+            unchanged: false,
+            check_output: None,
+            discarded: Vec::new(),
+        };
+        let asked: Arc<dyn Caller> = Arc::new(Asked::new(call.clone(), carried, true));
+        let recorder = call.clone();
+        call.go_on(async move {
+            if let Err(refusal) = rollout::carry_out(&server.store, &turn, &asked, begun, Some(artifact)).await {
+                tracing::info!(code = refusal.code, "a deployment that nobody waits for ended: {}", refusal.message);
+            }
+            if let Err(error) = recorder.record_decisions().await {
+                tracing::error!(error = %Chain(&error), "the end of a deployment cannot be recorded");
+            }
+        });
+        return Ok(Answer::new(answer));
+    }
+    let caller: Arc<dyn Caller> = Arc::new(Asked::new(call, carried, false));
+    let done = rollout::carry_out(&server.store, &turn, &caller, begun, Some(artifact)).await?;
     Ok(Answer::new(Deployed {
         deployment: DeploymentView::of(&done.record),
         unchanged: false,
@@ -130,20 +170,22 @@ pub(super) async fn facts(
     server: &Deploy,
     environment: &Environment,
     wanted: &NewDeployment,
+    artifact: &str,
 ) -> Result<Facts, Refusal> {
     let store = &server.store;
     let now = store.now().await?;
     let mut facts = Facts {
         taken_by: store.taken_by(&environment.name, &wanted.service, &wanted.version, &wanted.digest).await?,
         now,
+        provenance: gate::provenance(server, environment, artifact).await?,
         ..Facts::default()
     };
     let needed = i64::from(environment.bake_minutes);
     for required in &environment.requires {
-        if !store.is_proven(required, &wanted.service, &wanted.digest).await? {
+        if !store.is_proven(required, &wanted.service, &wanted.artifact_digest).await? {
             facts.unproven.push(required.clone());
         } else if needed > 0 {
-            let minutes = store.longest_life(required, &wanted.service, &wanted.digest, now).await?.as_mins();
+            let minutes = store.longest_life(required, &wanted.service, &wanted.artifact_digest, now).await?.as_mins();
             if minutes < needed {
                 facts.baking.push(Baking { environment: required.clone(), minutes, needed });
             }
@@ -152,20 +194,21 @@ pub(super) async fn facts(
     Ok(facts)
 }
 
-/// Asks the gates.
+/// Asks the gates; nobody is asked while the turn is held.
 async fn permit(
     server: &Deploy,
     environment: &Environment,
     wanted: NewDeployment,
-    artifact: &str,
+    (artifact, configuration): (&str, Option<&str>),
+    ask: bool,
     call: &Call,
 ) -> Result<gate::Permitted, Refusal> {
-    let facts = facts(server, environment, &wanted).await?;
+    let facts = facts(server, environment, &wanted, artifact).await?;
     match gate::judge(environment, wanted, &facts)? {
         Verdict::Permitted(permitted) => Ok(permitted),
         Verdict::NeedsApproval(wanted) => {
-            let role = call.identity().agent.role.as_deref();
-            let (wanted, approved) = approval::seek(server, environment, wanted, Some(artifact), role, call).await?;
+            let (wanted, approved) =
+                approval::seek(server, environment, wanted, Some(artifact), configuration, ask, call).await?;
             Ok(gate::permit_approved(wanted, approved))
         }
     }

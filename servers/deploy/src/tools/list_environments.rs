@@ -74,7 +74,7 @@ async fn run(server: Arc<Deploy>, _: Request, call: Call) -> Result<Answer<Liste
         .iter()
         .map(|environment| EnvironmentView {
             name: environment.name.clone(),
-            target: "release-directory",
+            target: environment.effect.name(),
             requires: environment.requires.clone(),
             bake_minutes: environment.bake_minutes,
             versions: environment.versions.iter().map(|pattern| pattern.glob().glob().to_owned()).collect(),

@@ -1,5 +1,6 @@
 //! `validate_deployment` and `plan_deployment`: what `deploy` would say and do, without any effect.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -14,6 +15,7 @@ use crate::Deploy;
 use crate::approval::Electorate;
 use crate::artifact::Artifact;
 use crate::blocking::blocking;
+use crate::configuration::Configuration;
 use crate::diff::Diff;
 use crate::environment::Environment;
 use crate::gate::{self, Checked};
@@ -34,6 +36,8 @@ struct Request {
     version: String,
     /// As for deploy.
     artifact: String,
+    /// As for deploy.
+    configuration: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -122,19 +126,27 @@ async fn prepare(server: &Arc<Deploy>, request: Request, call: &Call) -> Result<
     let environment = server.environments.find(&request.environment)?.clone();
     let service = ServiceName::parse(&request.service)?;
     let version = Version::parse(&request.version)?;
-    let artifact = read_artifact(server, &environment, &service, request.artifact, call).await?;
+    let configuration = request.configuration.as_ref().map(Configuration::new).transpose()?;
+    let path = request.artifact;
+    let mut artifact = read_artifact(server, &environment, &service, path.clone(), call).await?;
+    let artifact_digest = artifact.tree.digest;
+    if let Some(configuration) = &configuration {
+        configuration.add_to(&mut artifact)?;
+    }
     let wanted = NewDeployment {
         kind: Kind::Deploy,
         environment: environment.name.clone(),
         version,
         digest: artifact.tree.digest,
+        artifact_digest,
+        configuration: configuration.as_ref().map(Configuration::digest),
         folder: environment.folder.path(&service).display().to_string(),
         service,
         previous: None,
         agent: call.identity().agent.name.clone(),
         task_id: call.identity().task_id.clone(),
     };
-    let facts = facts(server, &environment, &wanted).await?;
+    let facts = facts(server, &environment, &wanted, &path).await?;
     let gates = gate::check(&environment, &wanted, &facts);
     Ok(Prepared { environment, wanted, artifact, gates })
 }

@@ -11,9 +11,10 @@ use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
 use crate::Deploy;
 use crate::approval;
 use crate::environment::Environment;
-use crate::gate::{self, Return, Verdict};
+use crate::gate::{self, Permitted, Return, Verdict};
 use crate::names::ServiceName;
 use crate::rollout::{self, Caller};
+use crate::running::Asked;
 use crate::store::{Kind, NewDeployment, Record};
 use crate::target::release_directory::Integrity;
 use crate::turn::{Turn, refused};
@@ -54,6 +55,7 @@ pub(super) fn tool() -> Defined<Deploy> {
             "deploy.rollback.*",
         ]),
     )
+    .long()
     .handler(run)
 }
 
@@ -64,36 +66,52 @@ async fn run(server: Arc<Deploy>, request: Request, call: Call) -> Result<Answer
 
     server.recover(&environment, &service, &call).await?;
     // What is refused has no effect, not even a folder; so it is chosen before the turn is taken, and again then.
-    choose(&server, &environment, &service, to).await?;
+    let (chosen, target) = choose(&server, &environment, &service, to).await?;
+    permit(&server, &environment, &chosen, &target, true, &call).await?;
     let turn = Turn::take(&server.store, &environment, &service).await?;
     rollout::recover(&server.store, &turn, &call).await?;
     let (chosen, target) = choose(&server, &environment, &service, to).await?;
-    let wanted = NewDeployment {
-        kind: Kind::Rollback,
-        environment: environment.name.clone(),
-        service: service.clone(),
-        version: target.version.clone(),
-        digest: target.digest,
-        folder: environment.folder.path(&service).display().to_string(),
-        previous: None,
-        agent: call.identity().agent.name.clone(),
-        task_id: call.identity().task_id.clone(),
-    };
-    let permitted = match gate::permit_return(&chosen, wanted) {
-        Verdict::Permitted(permitted) => permitted,
-        Verdict::NeedsApproval(wanted) => {
-            let role = call.identity().agent.role.as_deref();
-            let (wanted, approved) = approval::seek(&server, &environment, wanted, None, role, &call).await?;
-            gate::permit_approved(wanted, approved)
-        }
-    };
+    let permitted = permit(&server, &environment, &chosen, &target, false, &call).await?;
     verify(&turn, &target, &call).await?;
-    let caller: Arc<dyn Caller> = Arc::new(call);
-    let done = rollout::roll_out(&server.store, &turn, &caller, &permitted, None).await?;
+    let begun = rollout::start(&server.store, &turn, &call, &permitted).await?;
+    let carried = server.running.carry(&begun.id);
+    let caller: Arc<dyn Caller> = Arc::new(Asked::new(call, carried, false));
+    let done = rollout::carry_out(&server.store, &turn, &caller, begun, None).await?;
     Ok(Answer::new(Returned {
         deployment: DeploymentView::of(&done.record),
         check_output: done.finding.map(|finding| finding.output).filter(|output| !output.is_empty()),
     }))
+}
+
+/// Asks the gates; nobody is asked while the turn is held.
+async fn permit(
+    server: &Deploy,
+    environment: &Environment,
+    chosen: &Return,
+    target: &Record,
+    ask: bool,
+    call: &Call,
+) -> Result<Permitted, Refusal> {
+    let wanted = NewDeployment {
+        kind: Kind::Rollback,
+        environment: environment.name.clone(),
+        service: target.service.clone(),
+        version: target.version.clone(),
+        digest: target.digest,
+        artifact_digest: target.artifact_digest,
+        configuration: None,
+        folder: environment.folder.path(&target.service).display().to_string(),
+        previous: None,
+        agent: call.identity().agent.name.clone(),
+        task_id: call.identity().task_id.clone(),
+    };
+    match gate::permit_return(chosen, wanted) {
+        Verdict::Permitted(permitted) => Ok(permitted),
+        Verdict::NeedsApproval(wanted) => {
+            let (wanted, approved) = approval::seek(server, environment, wanted, None, None, ask, call).await?;
+            Ok(gate::permit_approved(wanted, approved))
+        }
+    }
 }
 
 async fn choose(

@@ -1,6 +1,7 @@
 //! `deployment_status`: what is live, and how deployments went.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,12 @@ const LIMIT_DEFAULT: u32 = 20;
 /// Most deployments that are shown: well under what an answer may have.
 const LIMIT_MAX: u32 = 100;
 
+/// Longest wait: under what hosts wait for an answer.
+const WAIT_MS_MAX: u64 = 55_000;
+
+/// How often a wait looks at the history.
+const WAIT_POLL: Duration = Duration::from_millis(50);
+
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
@@ -32,6 +39,9 @@ struct Request {
     environment: Option<String>,
     /// Only this service.
     service: Option<String>,
+    /// With `id`: wait up to so many milliseconds, at most 55000, until it is no longer under way.
+    #[schemars(range(max = 55000))]
+    wait_ms: Option<u64>,
     /// At most so many, newest first; default 20.
     #[schemars(range(min = 1, max = 100))]
     limit: Option<u32>,
@@ -90,6 +100,12 @@ async fn run(server: Arc<Deploy>, request: Request, call: Call) -> Result<Answer
             "narrow it down by environment and service",
         ));
     }
+    if request.wait_ms.is_some_and(|wait_ms| wait_ms > WAIT_MS_MAX || request.id.is_none()) {
+        return Err(Refusal::invalid_arguments(
+            format!("`wait_ms` is for one `id` and up to {WAIT_MS_MAX}"),
+            "ask for one deployment, and again when it is still under way then",
+        ));
+    }
     let environment = request.environment.as_deref().map(|name| server.environments.find(name)).transpose()?;
     let service = request.service.as_deref().map(ServiceName::parse).transpose()?;
     let filter = Filter {
@@ -101,6 +117,9 @@ async fn run(server: Arc<Deploy>, request: Request, call: Call) -> Result<Answer
     let settling = tokio::spawn(settle(Arc::clone(&server), filter.clone(), call));
     let _ = settling.await;
 
+    if let Some(wait_ms) = request.wait_ms {
+        wait(&server, &filter, wait_ms).await?;
+    }
     let (deployments, count) = server.store.list(&filter, limit).await?;
     if let (Some(id), true) = (&filter.id, deployments.is_empty()) {
         return Err(unknown(id));
@@ -120,6 +139,16 @@ async fn run(server: Arc<Deploy>, request: Request, call: Call) -> Result<Answer
         live_left_out: live_count.saturating_sub(live.len() as u64),
         live,
     }))
+}
+
+/// Waits until what is asked for is not under way any more, or the time is over.
+async fn wait(server: &Deploy, filter: &Filter, wait_ms: u64) -> Result<(), Refusal> {
+    let deadline = Instant::now() + Duration::from_millis(wait_ms.min(WAIT_MS_MAX));
+    // The history is where every process that could be at work on it says how it went.
+    while !server.store.under_way(filter).await?.is_empty() && Instant::now() < deadline {
+        tokio::time::sleep(WAIT_POLL).await;
+    }
+    Ok(())
 }
 
 /// Completes or undoes what processes that died left behind; what cannot be settled is shown as it stands.

@@ -1,0 +1,293 @@
+//! Every target over the same machine: forward, unhealthy, back, and what its programs do wrong.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tempfile::TempDir;
+use tollgate_tests::mcp_process::McpProcess;
+
+use super::world::{World, dist, history};
+
+/// A program of the operator's that does what it is told to the file `world` beside the workspace.
+const OPERATOR: &str = r#"#!/bin/sh
+# usage: operator WHAT FILE
+set -e
+content() { if [ -n "$TOLLGATE_RELEASE" ]; then cat "$TOLLGATE_RELEASE/content"; else echo nothing; fi; }
+echo "$1 $(content)" >> "$2.log"
+case "$1" in
+validate) ! grep -q invalid "$TOLLGATE_RELEASE/content" ;;
+deploy) grep -q broken "$TOLLGATE_RELEASE/content" && { echo half > "$2"; exit 7; }; content > "$2" ;;
+rollback) content > "$2" ;;
+verify) [ "$(cat "$2")" = "$(content)" ] && ! grep -q sick "$TOLLGATE_RELEASE/content" ;;
+esac
+"#;
+
+fn script(world: &World, name: &str, text: &str) -> String {
+    let path = world.path(name);
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path.display().to_string()
+}
+
+fn command_target(world: &World) -> String {
+    let (program, file) = (script(world, "operator", OPERATOR), world.path("world").display().to_string());
+    let command = |what: &str| format!("{what} = ['{program}', '{what}', '{file}']");
+    format!(
+        "[deploy.environments.dev]\ntarget = 'command'\npath = 'targets/dev/{{service}}'\n\
+         [deploy.environments.dev.commands]\n{}\n{}\n{}\n{}\n",
+        command("validate"),
+        command("deploy"),
+        command("verify"),
+        command("rollback")
+    )
+}
+
+async fn deploy(world: &World, server: &McpProcess, content: &str) -> String {
+    world.build("dist", content, "exit 0");
+    let called = server.call("deploy", dist("dev", content)).await;
+    called.structured["error"]["code"].as_str().unwrap_or("live").to_owned()
+}
+
+#[tokio::test]
+async fn command_target_is_brought_forward_and_back() {
+    let world = World::new();
+    world.configure(&command_target(&world));
+    let server = world.start();
+    let there = || fs::read_to_string(world.path("world")).unwrap_or_default().trim().to_owned();
+    assert_eq!(deploy(&world, &server, "1-sick").await, "health_check_failed");
+    assert_eq!((there(), world.current("dev")), ("nothing".into(), None), "there was nothing before");
+    assert_eq!(deploy(&world, &server, "2").await, "live");
+    assert_eq!(there(), "2");
+    assert_eq!(deploy(&world, &server, "3-invalid").await, "validation_failed");
+    assert_eq!(deploy(&world, &server, "4-broken").await, "target_failed");
+    assert_eq!((there(), world.current("dev").as_deref()), ("2".into(), Some("2")), "half a deployment was undone");
+    assert_eq!(deploy(&world, &server, "5-sick").await, "health_check_failed");
+    assert_eq!((there(), world.current("dev").as_deref()), ("2".into(), Some("2")));
+    assert_eq!(deploy(&world, &server, "6").await, "live");
+    server.ok("rollback", json!({"environment": "dev", "service": "shop"})).await;
+    assert_eq!((there(), world.current("dev").as_deref()), ("2".into(), Some("2")));
+    let states = history(&server, "dev").await;
+    assert_eq!(
+        states,
+        [
+            "2 live",
+            "6 rolled_back",
+            "5-sick rolled_back",
+            "4-broken failed",
+            "3-invalid failed",
+            "2 superseded",
+            "1-sick rolled_back"
+        ]
+    );
+    let log = fs::read_to_string(world.path("world.log")).unwrap();
+    assert!(!log.contains("deploy 3-invalid"), "what is not valid is not deployed: {log}");
+}
+
+#[tokio::test]
+async fn commands_are_killed_when_they_hang_and_daemons_are_not_waited_for() {
+    let world = World::new();
+    let hang = script(
+        &world,
+        "hang",
+        "#!/bin/sh\ngrep -q hang $TOLLGATE_RELEASE/content && { sleep 60 & sleep 60; }\nexit 0\n",
+    );
+    // It leaves the group and keeps the output open, as a service does that was started badly.
+    let daemon = script(&world, "daemon", "#!/bin/sh\nsetsid sleep 20 &\necho started\n");
+    world.configure(&format!(
+        "[deploy.environments.dev]\npath = 'targets/dev/{{service}}'\nreload = ['{hang}']\ncommand_timeout_ms = 500\n\
+         [deploy.environments.staging]\npath = 'targets/staging/{{service}}'\nreload = ['{daemon}']\n"
+    ));
+    let server = world.start();
+    assert_eq!(deploy(&world, &server, "1").await, "live");
+    let begun = Instant::now();
+    assert_eq!(deploy(&world, &server, "2-hang").await, "target_failed");
+    assert_eq!(world.current("dev").as_deref(), Some("1"));
+    world.build("dist", "3", "exit 0");
+    server.ok("deploy", dist("staging", "3")).await;
+    assert!(begun.elapsed() < Duration::from_secs(20), "a daemon was waited for");
+}
+
+#[tokio::test]
+async fn commands_before_the_switch_change_nothing() {
+    let world = World::new();
+    let script = script(
+        &world,
+        "before",
+        "#!/bin/sh\necho out\ngrep -q refuse content && exit 3\ngrep -q meddle content && echo evil > content\nexit 0\n",
+    );
+    world.configure(&format!("[deploy.environments.dev]\npath = 'targets/dev/{{service}}'\nbefore = [['{script}']]\n"));
+    let server = world.start();
+    assert_eq!(deploy(&world, &server, "1").await, "live");
+    assert_eq!(deploy(&world, &server, "2-refuse").await, "pre_deploy_failed");
+    assert_eq!(deploy(&world, &server, "3-meddle").await, "release_damaged");
+    assert_eq!(world.current("dev").as_deref(), Some("1"));
+}
+
+#[tokio::test]
+async fn compose_gets_the_commands_that_docker_has() {
+    // No Docker runs where this is tested: what is held to is what the program is called with, in which order.
+    let world = World::new();
+    let log = world.path("log").display().to_string();
+    let docker = script(
+        &world,
+        "docker",
+        &format!(
+            "#!/bin/sh\necho \"$@\" | sed 's#[^ ]*/releases/##g' >> '{log}'\ncase \"$*\" in *' up '*broken*|*broken*' up '*) exit 1;; esac\nexit 0\n"
+        ),
+    );
+    world.configure(&format!(
+        "[deploy.environments.dev]\ntarget = 'docker-compose'\npath = 'targets/dev/{{service}}'\n\
+         compose = {{ program = ['{docker}', 'compose'] }}\n"
+    ));
+    let server = world.start();
+    assert_eq!(deploy(&world, &server, "0-broken").await, "target_failed");
+    assert_eq!(deploy(&world, &server, "1").await, "live");
+    assert_eq!(deploy(&world, &server, "2-broken").await, "target_failed");
+    assert_eq!(world.current("dev").as_deref(), Some("1"));
+    let said = fs::read_to_string(&log).unwrap();
+    let verbs: Vec<String> = said
+        .lines()
+        .map(|line| {
+            let words: Vec<&str> = line.split(' ').collect();
+            assert_eq!(&words[..3], ["compose", "--project-name", "shop-dev"], "{line}");
+            let verb = words.iter().find(|word| ["config", "up", "down"].contains(word)).unwrap();
+            let release = words.iter().find_map(|word| word.rsplit_once('-').map(|(version, _)| version)).unwrap_or("");
+            let version =
+                if *verb == "down" { "" } else { words[4].rsplit_once('-').map_or(release, |(version, _)| version) };
+            format!("{verb} {version}")
+        })
+        .collect();
+    assert_eq!(
+        verbs,
+        ["config 0-broken", "up 0-broken", "down ", "config 1", "up 1", "config 2-broken", "up 2-broken", "up 1"],
+        "{said}"
+    );
+}
+
+/// A server of SSH's own on this machine, with its own configuration and keys.
+struct Sshd {
+    dir: TempDir,
+    child: Child,
+    port: u16,
+}
+
+impl Sshd {
+    /// Starts one; `None` with the reason on stderr where that cannot be.
+    fn start() -> Option<Self> {
+        let program = ["/usr/sbin/sshd", "/usr/bin/sshd", "/usr/local/sbin/sshd"]
+            .into_iter()
+            .find(|path| Path::new(path).exists());
+        let Some(program) = program else {
+            eprintln!("skipped: there is no sshd here");
+            return None;
+        };
+        let dir = TempDir::new().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for key in ["host", "user"] {
+            let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path(key)).status();
+            assert!(made.unwrap().success());
+        }
+        fs::copy(path("user.pub"), path("authorized")).unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let host = fs::read_to_string(path("host.pub")).unwrap();
+        fs::write(path("known"), format!("[127.0.0.1]:{port} {host}")).unwrap();
+        fs::write(
+            path("config"),
+            format!(
+                "Port {port}\nListenAddress 127.0.0.1\nHostKey {0}/host\nAuthorizedKeysFile {0}/authorized\n\
+                 PidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n\
+                 KbdInteractiveAuthentication no\nMaxStartups 100\n",
+                dir.path().display()
+            ),
+        )
+        .unwrap();
+        let _ = fs::create_dir_all("/run/sshd");
+        let child = Command::new(program)
+            .args(["-D", "-e", "-f"])
+            .arg(path("config"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(path("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let mut sshd = Self { dir, child, port };
+        for _ in 0..500 {
+            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                return Some(sshd);
+            }
+            if sshd.child.try_wait().unwrap().is_some() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        eprintln!("skipped: sshd does not run here: {}", fs::read_to_string(sshd.dir.path().join("log")).unwrap());
+        None
+    }
+
+    fn configuration(&self, world: &World, known_hosts: &str) -> String {
+        let user = Command::new("id").arg("-un").output().unwrap();
+        let user = String::from_utf8(user.stdout).unwrap();
+        let dir = self.dir.path().display();
+        format!(
+            "[deploy.environments.dev]\ntarget = 'ssh'\npath = 'targets/dev/{{service}}'\nkeep = 2\n\
+             reload = ['cp', '{{current}}/content', '{{current}}/../../loaded by ssh']\n\
+             health = {{ command = ['{{release}}/check'] }}\n\
+             [deploy.environments.dev.ssh]\nhost = '{}@127.0.0.1'\npath = '{}/it''s/{{service}}'\nport = {}\n\
+             identity = '{dir}/user'\nknown_hosts = '{dir}/{known_hosts}'\n",
+            user.trim(),
+            world.path("remote").display(),
+            self.port
+        )
+        .replace("it''s", "its own")
+    }
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn release_goes_to_another_host_and_back() {
+    let Some(sshd) = Sshd::start() else { return };
+    let world = World::new();
+    world.configure(&sshd.configuration(&world, "known"));
+    let server = world.start();
+    let remote = world.path("remote/its own/shop");
+    let there = || fs::read_to_string(remote.join("current/content")).unwrap_or_default();
+    let loaded = || fs::read_to_string(remote.join("loaded by ssh")).unwrap_or_default();
+    assert_eq!(deploy(&world, &server, "1").await, "live");
+    assert_eq!((there(), loaded()), ("1".into(), "1".into()));
+    assert_eq!(fs::metadata(remote.join("current/check")).unwrap().permissions().mode() & 0o777, 0o755);
+    world.build("dist", "2", "exit 1");
+    assert_eq!(server.refused("deploy", dist("dev", "2")).await["code"], "health_check_failed");
+    assert_eq!((there(), loaded()), ("1".into(), "1".into()), "the other host went back too");
+    assert_eq!(deploy(&world, &server, "3").await, "live");
+    server.ok("rollback", json!({"environment": "dev", "service": "shop"})).await;
+    assert_eq!((there(), world.current("dev").as_deref()), ("1".into(), Some("1")));
+    // What somebody changed over there is put right before it is current.
+    fs::write(remote.join("current/content"), "evil").unwrap();
+    for version in ["4", "5", "6"] {
+        assert_eq!(deploy(&world, &server, version).await, "live");
+    }
+    assert_eq!(there(), "6");
+    let kept = fs::read_dir(remote.join("releases")).unwrap().count();
+    assert!(kept <= 4, "{kept} releases are kept over there");
+}
+
+#[tokio::test]
+async fn host_that_is_not_known_gets_nothing() {
+    let Some(sshd) = Sshd::start() else { return };
+    let world = World::new();
+    world.configure(&sshd.configuration(&world, "nothing-known"));
+    let server = world.start();
+    assert_eq!(deploy(&world, &server, "1").await, "target_failed");
+    assert!(!world.path("remote").exists());
+    assert_eq!(world.current("dev"), None);
+}
