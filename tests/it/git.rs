@@ -2,11 +2,17 @@
 
 mod attacks;
 mod confinement;
+mod gate;
+mod git_servers;
+mod history;
 mod merges;
+mod network;
 mod programs;
 mod races;
 mod reads;
 mod remotes;
+mod signing;
+mod stashes;
 mod uses;
 mod worktrees;
 mod world;

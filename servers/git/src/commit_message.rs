@@ -100,7 +100,7 @@ impl CommitMessage {
 }
 
 /// Returns `value` without anything that could start another line.
-fn one_line(value: &str) -> String {
+pub(crate) fn one_line(value: &str) -> String {
     let value: String = value
         .chars()
         .map(|c| if c.is_control() || is_line_break(c) { ' ' } else { c })

@@ -1,8 +1,9 @@
 //! mcp-git: git for agents, under protected-branch rules.
 //!
 //! Every call opens its repository anew, inside the configured [`roots`]; what writes a branch needs a
-//! [`protect::WritableBranch`], which only the rules make. Everything goes through libgit2: no `git`, no hook, no
-//! external filter, diff driver or file-system monitor is ever run, whatever a repository's configuration says.
+//! [`protect::WritableBranch`], which only the rules make. Everything in a repository goes through libgit2: no hook, no
+//! external filter, diff driver or file-system monitor is ever run, whatever a repository's configuration says. The
+//! [programs](program) that are run are the user's own: git and ssh to reach other machines, ssh-keygen or gpg to sign.
 
 pub mod branch_name;
 pub mod commit_message;
@@ -11,15 +12,20 @@ pub mod fold;
 pub mod git_error;
 pub mod moment;
 pub mod patience;
+pub mod program;
 pub mod protect;
+pub mod remote_url;
 pub mod repository;
 pub mod roots;
 pub mod tools;
 pub mod worktree_file;
 pub mod worktree_path;
 
+use std::path::PathBuf;
+
 use anyhow::Context;
 use git2::{ErrorCode, Repository, Signature};
+use tollgate_shared::content_hash::ContentHash;
 use tollgate_shared::refusal::Refusal;
 use tollgate_shared::serve::tool::Toolbox;
 use tollgate_shared::serve::{Server, Startup};
@@ -27,6 +33,7 @@ use tollgate_shared::serve::{Server, Startup};
 use config::{AuthorConfig, GitConfig};
 use git_error::failed;
 use protect::{NoRefs, ProtectedBranches, WritableBranch};
+use remote_url::{AllowedRemotes, RemoteUrl};
 use repository::head::Head;
 use roots::Roots;
 
@@ -37,8 +44,14 @@ pub struct Git {
     pub roots: Roots,
     /// The folders that remotes may be in: those, and what the operator adds.
     pub remote_roots: Roots,
+    /// The remotes over the network that may be used.
+    pub remotes: AllowedRemotes,
+    /// A file of host keys besides the user's own.
+    pub known_hosts: Option<PathBuf>,
     /// The branches that no tool writes.
     pub protected: ProtectedBranches,
+    /// What the verdicts of Ralph that count here depend on.
+    pub ralph_rules: ContentHash,
     author: Option<AuthorConfig>,
 }
 
@@ -97,7 +110,20 @@ impl Server for Git {
 
     fn new(config: GitConfig, startup: &Startup) -> anyhow::Result<Self> {
         anyhow::ensure!(!config.repositories.is_empty(), "`git.repositories` is empty: there is nothing to serve");
-        let remotes = [&*config.repositories, &*config.remotes].concat();
+        let (addresses, folders): (Vec<&String>, Vec<&String>) =
+            config.remotes.iter().partition(|remote| RemoteUrl::is_meant(remote));
+        let allowed = AllowedRemotes::new(addresses.into_iter())
+            .map_err(|fault| anyhow::anyhow!("`git.remotes` has an address that cannot be used: {fault}"))?;
+        let known_hosts = config.known_hosts.as_ref().map(|path| startup.workspace.join(path));
+        let plain =
+            |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '\'' | '"' | '\\' | '%' | '$' | '~');
+        if let Some(path) = &known_hosts {
+            anyhow::ensure!(
+                path.to_str().is_some_and(|path| path.chars().all(plain)),
+                "`git.known_hosts` has a blank, a quote or another character in its path that ssh takes apart"
+            );
+        }
+        let remotes: Vec<String> = config.repositories.iter().chain(folders).cloned().collect();
         for root in &remotes {
             anyhow::ensure!(
                 !root.is_empty() && !root.contains('\0'),
@@ -106,6 +132,7 @@ impl Server for Git {
         }
         let protected =
             ProtectedBranches::new(&config.protected_branches).context("`git.protected_branches` has a wrong glob")?;
+        let protected = protected.except(&config.branches).context("`git.branches` has a wrong glob")?;
         if let Some(author) = &config.author {
             let usable = |text: &str| {
                 !text.trim().is_empty() && !text.contains(['<', '>']) && !text.chars().any(char::is_control)
@@ -119,7 +146,10 @@ impl Server for Git {
         Ok(Self {
             roots: Roots::new(startup.workspace.clone(), &config.repositories),
             remote_roots: Roots::new(startup.workspace.clone(), &remotes),
+            remotes: allowed,
+            known_hosts,
             protected,
+            ralph_rules: startup.ralph_rules,
             author: config.author,
         })
     }
@@ -136,11 +166,12 @@ mod tests {
     use tollgate_shared::state_dir::StateDir;
 
     use super::*;
+    use crate::config::BranchConfig;
 
     fn start(config: GitConfig) -> anyhow::Result<Git> {
         let workspace = Path::new("/work").to_owned();
         let state_dir = StateDir::choose(None, &workspace);
-        let ralph_rules = tollgate_shared::content_hash::ContentHash::ZERO;
+        let ralph_rules = ContentHash::ZERO;
         Git::new(config, &Startup { workspace, state_dir, ralph_rules })
     }
 
@@ -151,6 +182,10 @@ mod tests {
             GitConfig { repositories: vec![], ..GitConfig::default() },
             GitConfig { repositories: vec![String::new()], ..GitConfig::default() },
             GitConfig { protected_branches: vec!["release/[".into()], ..GitConfig::default() },
+            GitConfig { branches: [("release/[".into(), BranchConfig::default())].into(), ..GitConfig::default() },
+            GitConfig { remotes: vec!["https://me:secret@example.com/a".into()], ..GitConfig::default() },
+            GitConfig { remotes: vec!["ext::sh -c x".into()], ..GitConfig::default() },
+            GitConfig { known_hosts: Some("a b".into()), ..GitConfig::default() },
             GitConfig { author: author("", "a@example.com"), ..GitConfig::default() },
             GitConfig { author: author("a <b>", "a@example.com"), ..GitConfig::default() },
             GitConfig { author: author("a", "a\nb"), ..GitConfig::default() },
@@ -159,6 +194,8 @@ mod tests {
             assert!(start(config.clone()).is_err(), "{config:?}");
         }
         start(GitConfig::default()).unwrap();
+        let remotes = ["../origin.git", "https://example.com/org", "git@example.com:org"].map(str::to_owned).to_vec();
+        start(GitConfig { remotes, known_hosts: Some("known_hosts".into()), ..GitConfig::default() }).unwrap();
         start(GitConfig { author: author("Agent", "agent@example.com"), ..GitConfig::default() }).unwrap();
     }
 }

@@ -1,15 +1,19 @@
 //! Which branches may be written.
 
+use std::collections::BTreeMap;
+
 use globset::{GlobBuilder, GlobMatcher};
 use tollgate_shared::refusal::Refusal;
 
 use crate::branch_name::{BRANCH_PREFIX, BranchName};
+use crate::config::{Allowed, BranchConfig, Required};
 use crate::fold::folded;
 
 /// The branches that no tool writes.
 #[derive(Clone, Debug)]
 pub struct ProtectedBranches {
     patterns: Vec<Pattern>,
+    exceptions: Vec<Exception>,
 }
 
 #[derive(Clone, Debug)]
@@ -40,6 +44,81 @@ pub struct Protected {
     pub branch: String,
     /// As the operator wrote it.
     pub pattern: String,
+}
+
+/// What a protected branch still takes, as the operator configured it.
+#[derive(Clone, Debug)]
+struct Exception {
+    pattern: Pattern,
+    needs_verdict: bool,
+}
+
+/// A branch that a merge is to write.
+#[derive(Clone, Debug)]
+pub enum MergeTarget {
+    /// Anybody may write it.
+    Open(WritableBranch),
+    /// It is protected, and takes merges that show what they need.
+    Gated(GatedBranch),
+}
+
+/// A protected branch that takes merges.
+#[derive(Clone, Debug)]
+pub struct GatedBranch {
+    branch: ResolvedBranch,
+    protected: Protected,
+    needs_verdict: bool,
+}
+
+/// Proof that Ralph has passed exactly this tree; made where the ledger was asked.
+#[derive(Debug)]
+pub struct TreePass(git2::Oid);
+
+impl TreePass {
+    /// Says that the ledger has a verdict `pass` of `tree` that counts.
+    #[must_use]
+    pub(crate) fn of(tree: git2::Oid) -> Self {
+        Self(tree)
+    }
+
+    /// Returns the tree.
+    #[must_use]
+    pub fn tree(&self) -> git2::Oid {
+        self.0
+    }
+}
+
+impl GatedBranch {
+    /// Returns the branch.
+    #[must_use]
+    pub fn branch(&self) -> &ResolvedBranch {
+        &self.branch
+    }
+
+    /// Returns why nothing but a merge may write it.
+    #[must_use]
+    pub fn protected(&self) -> Protected {
+        self.protected.clone()
+    }
+
+    /// Returns whether a merge must show a verdict of Ralph.
+    #[must_use]
+    pub fn needs_verdict(&self) -> bool {
+        self.needs_verdict
+    }
+
+    /// Permits a merge, on the strength of `pass` where one is needed.
+    ///
+    /// # Errors
+    ///
+    /// [`Protected`] without it.
+    pub fn permit(&self, pass: Option<&TreePass>) -> Result<WritableBranch, Protected> {
+        if self.needs_verdict && pass.is_none() {
+            Err(self.protected())
+        } else {
+            Ok(WritableBranch(self.branch.clone()))
+        }
+    }
 }
 
 impl ResolvedBranch {
@@ -95,7 +174,34 @@ impl ProtectedBranches {
     /// The glob that cannot be read.
     pub fn new(patterns: &[String]) -> Result<Self, globset::Error> {
         let patterns = patterns.iter().map(|written| Pattern::new(written)).collect::<Result<_, _>>()?;
-        Ok(Self { patterns })
+        Ok(Self { patterns, exceptions: Vec::new() })
+    }
+
+    /// Adds what single branches still take.
+    ///
+    /// # Errors
+    ///
+    /// The glob that cannot be read.
+    pub fn except(mut self, branches: &BTreeMap<String, BranchConfig>) -> Result<Self, globset::Error> {
+        for (written, rule) in branches.iter().filter(|(_, rule)| rule.allow.contains(&Allowed::Merge)) {
+            let needs_verdict = rule.require.contains(&Required::Ralph);
+            self.exceptions.push(Exception { pattern: Pattern::new(written)?, needs_verdict });
+        }
+        Ok(self)
+    }
+
+    /// Returns `branch` with what a merge into it must show, where it is protected and takes merges.
+    ///
+    /// Of several rules that name it, all must hold.
+    #[must_use]
+    pub fn gated(&self, branch: ResolvedBranch) -> Option<GatedBranch> {
+        let pattern = self.protecting(branch.name())?.written.clone();
+        let name = folded(branch.name());
+        let mut rules = self.exceptions.iter().filter(|exception| exception.pattern.matcher.is_match(&name)).peekable();
+        rules.peek()?;
+        let needs_verdict = rules.any(|rule| rule.needs_verdict);
+        let protected = Protected { branch: branch.name().to_owned(), pattern };
+        Some(GatedBranch { branch, protected, needs_verdict })
     }
 
     /// Checks `branch` against every pattern.

@@ -18,7 +18,9 @@ pub mod merge_preview;
 pub mod pull;
 pub mod push;
 pub mod reset;
+pub mod revert;
 pub mod show;
+pub mod stash;
 pub mod status;
 pub mod worktree_add;
 pub mod worktree_list;
@@ -46,6 +48,8 @@ pub fn toolbox() -> Toolbox<Git> {
         create_branch::tool(),
         checkout::tool(),
         reset::tool(),
+        revert::tool(),
+        stash::tool(),
         delete_branch::tool(),
         merge_preview::tool(),
         merge::tool(),

@@ -180,7 +180,7 @@ async fn remotes_are_folders_that_may_be_used() {
         ("git://localhost/x".to_owned(), "unsupported_remote"),
         ("https://user:hunter2@localhost/x".to_owned(), "unsupported_remote"),
         ("ssh://-oProxyCommand=x/y".to_owned(), "unsupported_remote"),
-        ("localhost:x".to_owned(), "unsupported_remote"),
+        ("localhost:x".to_owned(), "remote_not_allowed"),
         ("./README.md".to_owned(), "not_a_repository"),
     ] {
         world.git(&["config", "remote.bad.url", &url]);

@@ -48,6 +48,8 @@ const GIT_FILES: &[&str] = &[
     "refs/heads",
     "refs/remotes",
     "refs/tags",
+    "refs/tollgate",
+    "refs/tollgate/stash",
     "logs",
     "logs/refs",
     "logs/refs/heads",

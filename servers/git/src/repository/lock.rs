@@ -163,9 +163,9 @@ fn is_at(file: &File, path: &Path) -> bool {
 fn is_lock_name(name: &str) -> bool {
     let last = name.rsplit('/').next().unwrap_or_default();
     let plain = !name.contains('\0') && name.split('/').all(|part| !matches!(part, "" | "." | ".."));
-    let branch = (name.starts_with("refs/heads/") || name.starts_with("refs/remotes/"))
-        && last.len() > ".lock".len()
-        && last.ends_with(".lock");
+    let below = ["refs/heads/", "refs/remotes/", "refs/tollgate/stash/"];
+    let branch =
+        below.iter().any(|folder| name.starts_with(folder)) && last.len() > ".lock".len() && last.ends_with(".lock");
     plain && (branch || matches!(last, "HEAD.lock" | "index.lock") || name == "packed-refs.lock")
 }
 

@@ -66,6 +66,14 @@ pub struct ConflictHunk {
     theirs: String,
 }
 
+/// Returns how trees are merged.
+#[must_use]
+pub fn options() -> MergeOptions {
+    let mut options = MergeOptions::new();
+    options.find_renames(true).target_limit(RENAMES_MAX).recursion_limit(RECURSION_MAX);
+    options
+}
+
 /// Merges `theirs` into `ours`, in memory but for the objects of a clean result.
 ///
 /// # Errors
@@ -85,9 +93,7 @@ pub fn attempt(git: &Repository, ours: &Commit<'_>, theirs: &Commit<'_>) -> Resu
     if base == ours.id() {
         return Ok(Attempt::FastForward);
     }
-    let mut options = MergeOptions::new();
-    options.find_renames(true).target_limit(RENAMES_MAX).recursion_limit(RECURSION_MAX);
-    let mut index = git.merge_commits(ours, theirs, Some(&options)).map_err(failed("merge"))?;
+    let mut index = git.merge_commits(ours, theirs, Some(&options())).map_err(failed("merge"))?;
     if index.has_conflicts() {
         return Ok(Attempt::Conflicts(Box::new(index)));
     }

@@ -1,23 +1,30 @@
-//! Other repositories on this machine: what is fetched from them and pushed to them.
+//! Other repositories: what is fetched from them and pushed to them.
 //!
+//! Those on this machine are opened; what those on [other machines](network) have comes into a repository of its own first.
 //! Objects are copied and refs are moved here, under both repositories' locks, instead of by libgit2's own transport:
 //! that one overwrites what somebody else pushed meanwhile, and takes refspecs and other names for the remote out of a
 //! configuration that an agent may have written. No hook of either side is run.
+
+pub mod network;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use git2::{BranchType, Oid, PackBuilder, ReferenceType, Repository, RepositoryOpenFlags};
 use tollgate_shared::refusal::Refusal;
+use tollgate_shared::serve::Call;
 
 use super::confine::GitDirectories;
 use super::lock::ChangeLock;
 use super::refs::{begin, branch_moved, branch_tip};
 use super::{OpenRepository, not_a_repository};
+use crate::Git;
 use crate::branch_name::{BRANCH_PREFIX, BranchName, quoted};
 use crate::git_error::failed;
 use crate::protect::WritableBranch;
+use crate::remote_url::RemoteUrl;
 use crate::roots::Roots;
+use network::Network;
 
 /// How many branches of a remote are fetched at most.
 const BRANCHES_MAX: usize = 5000;
@@ -26,8 +33,9 @@ const BRANCHES_MAX: usize = 5000;
 pub struct Remote {
     /// The name.
     pub name: BranchName,
-    /// The repository, opened.
+    /// The repository, opened; of one on another machine, what was brought of it.
     pub git: Repository,
+    network: Option<Network>,
 }
 
 /// A ref of a remote as the repository remembers it, moved.
@@ -42,12 +50,12 @@ pub struct Moved {
 }
 
 impl Remote {
-    /// Opens the remote `name` of `repository`, inside `roots`.
+    /// Opens the remote `name` of `repository`, which the operator must allow; nothing is reached over the network yet.
     ///
     /// # Errors
     ///
-    /// `unknown_remote`, `unsupported_remote`, `path_outside_root`, `not_a_repository`.
-    pub fn open(repository: &OpenRepository, name: &str, roots: &Roots) -> Result<Self, Refusal> {
+    /// `unknown_remote`, `unsupported_remote`, `remote_not_allowed`, `path_outside_root`, `not_a_repository`.
+    pub fn open(server: &Git, repository: &OpenRepository, name: &str, call: &Call) -> Result<Self, Refusal> {
         let name = BranchName::parse(name)?;
         let config = repository.git.config().and_then(|mut config| config.snapshot());
         let config = config.map_err(failed("read the configuration"))?;
@@ -58,16 +66,41 @@ impl Remote {
                 "have a human add it to the repository's configuration",
             )
         })?;
-        let path = local_path(&url, &repository.worktree).ok_or_else(|| {
+        match local_path(&url, &repository.worktree) {
+            Some(path) => Self::open_folder(name, &path, &server.remote_roots),
+            None => Self::open_network(server, repository, name, &url, call),
+        }
+    }
+
+    fn open_network(
+        server: &Git,
+        repository: &OpenRepository,
+        name: BranchName,
+        url: &str,
+        call: &Call,
+    ) -> Result<Self, Refusal> {
+        let url = RemoteUrl::parse(url).map_err(|fault| {
             // The address itself may have a password in it.
             Refusal::refused(
                 "unsupported_remote",
-                format!("the remote {} is not a folder of this machine", quoted(name.as_str())),
-                "only remotes given as a path or `file://` can be used; have a human push and fetch others",
+                format!("the address of the remote {} cannot be used: {fault}", quoted(name.as_str())),
+                "remotes are paths, `file://`, `https://`, `ssh://` or `user@host:path`",
             )
         })?;
+        if !server.remotes.allow(&url) {
+            return Err(Refusal::refused(
+                "remote_not_allowed",
+                format!("the remote {} is at {url}, which is none of those that may be used", quoted(name.as_str())),
+                "have the operator add it to `git.remotes`",
+            ));
+        }
+        let network = Network::new(&repository.git, url, server.known_hosts.clone(), call)?;
+        Ok(Self { name, git: network.open()?, network: Some(network) })
+    }
+
+    fn open_folder(name: BranchName, path: &Path, roots: &Roots) -> Result<Self, Refusal> {
         let dot_git = path.join(".git");
-        let folder = if std::fs::symlink_metadata(&dot_git).is_ok() { dot_git } else { path };
+        let folder = if std::fs::symlink_metadata(&dot_git).is_ok() { dot_git } else { path.to_owned() };
         let directories = GitDirectories::find_remote(&folder, roots)?;
         let none: [&Path; 0] = [];
         let flags = RepositoryOpenFlags::NO_SEARCH | RepositoryOpenFlags::BARE;
@@ -75,7 +108,22 @@ impl Remote {
         if std::fs::canonicalize(git.path()).ok().as_deref() != Some(directories.common()) {
             return Err(not_a_repository(name.as_str(), "it was exchanged while it was opened"));
         }
-        Ok(Self { name, git })
+        Ok(Self { name, git, network: None })
+    }
+
+    /// Brings what another machine has of `branch`, or of every branch, to this one; does nothing for a folder.
+    ///
+    /// Takes as long as the network does, so it comes before the repository is locked.
+    ///
+    /// # Errors
+    ///
+    /// What [`Network::fetch`] refuses.
+    pub fn bring(&mut self, branch: Option<&str>) -> Result<(), Refusal> {
+        if let Some(network) = &self.network {
+            network.fetch(branch)?;
+            self.git = network.open()?;
+        }
+        Ok(())
     }
 
     /// Returns the full name under which the repository remembers `branch`.
@@ -84,21 +132,24 @@ impl Remote {
         format!("refs/remotes/{}/{branch}", self.name)
     }
 
-    /// Returns the commit of the remote's branch; `None` when it has none of this name.
+    /// Returns the commit that the remote's branch is at now; `None` when it has none of this name.
     ///
     /// # Errors
     ///
     /// `symbolic_branch` when it is another name for one.
     pub fn tip(&self, branch: &str) -> Result<Option<Oid>, Refusal> {
+        match &self.network {
+            Some(network) => network.tip(branch),
+            None => self.tip_here(branch),
+        }
+    }
+
+    fn tip_here(&self, branch: &str) -> Result<Option<Oid>, Refusal> {
         let full = format!("{BRANCH_PREFIX}{branch}");
         if let Ok(reference) = self.git.find_reference(&full)
             && reference.kind() == Some(ReferenceType::Symbolic)
         {
-            return Err(Refusal::refused(
-                "symbolic_branch",
-                format!("{} of the remote is another name for a branch", quoted(branch)),
-                "name the branch itself",
-            ));
+            return Err(network::symbolic(branch));
         }
         branch_tip(&self.git, &full)
     }
@@ -117,7 +168,7 @@ impl Remote {
     ) -> Result<Vec<Moved>, Refusal> {
         let tips = match branch {
             Some(branch) => {
-                let tip = self.tip(branch)?.ok_or_else(|| unknown_branch(&self.name, branch))?;
+                let tip = self.tip_here(branch)?.ok_or_else(|| unknown_branch(&self.name, branch))?;
                 vec![(branch.to_owned(), tip)]
             }
             None => self.tips()?,
@@ -190,6 +241,9 @@ impl Remote {
         new: Oid,
         log: &str,
     ) -> Result<(), Refusal> {
+        if let Some(network) = &self.network {
+            return network.push(branch, expected, new);
+        }
         let name = branch.branch().name();
         let lock = ChangeLock::acquire(&self.git)?;
         // Its files would no longer be those of its branch.
@@ -206,7 +260,7 @@ impl Remote {
         // Under the lock: no other name for a branch, and where it was.
         let full = branch.branch().full();
         let mut locked = begin(&self.git, &[full], &[], &lock)?;
-        if self.tip(name)? != expected {
+        if self.tip_here(name)? != expected {
             return Err(branch_moved(name));
         }
         locked.transaction.set_target(full, new, None, log).map_err(failed("move the remote's branch"))?;

@@ -37,9 +37,9 @@ const TRIES_MAX: u32 = 3;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Repository path; optional.
+    /// Repository.
     repo_path: Option<String>,
-    /// Files or folders relative to the root of the repository; `.` is all of it. No patterns.
+    /// Files or folders, `.` for all; no patterns.
     files: Vec<String>,
 }
 
@@ -76,8 +76,7 @@ pub(super) fn tool() -> Defined<Git> {
     Tool::new(
         "git_add",
         "Stage files",
-        "Stage new, changed and deleted files for git_commit. Refuses ignored files, paths outside the repository \
-         and anything in `.git`.",
+        "Stage new, changed and deleted files. Refuses ignored files and paths outside the repository or in `.git`.",
         Effect::Adds,
         Price::PerCall("git.stage"),
     )
@@ -223,9 +222,14 @@ fn stage(
 }
 
 /// Why a file is left out of what is staged.
-struct Skip(String);
+pub(crate) struct Skip(pub(crate) String);
 
-fn stage_file(
+/// Brings the file at `path` as it is now into `index`, in memory, or says why not.
+///
+/// # Errors
+///
+/// When the index cannot be changed.
+pub(crate) fn stage_file(
     repository: &OpenRepository,
     index: &mut Index,
     path: &[u8],
@@ -296,7 +300,7 @@ fn unreadable(path: &str, error: &Unreadable) -> Refusal {
 }
 
 /// Returns what tells one state of the index file from another.
-pub(super) fn fingerprint(index: &Index) -> Option<(u64, i64, i64, u64)> {
+pub(crate) fn fingerprint(index: &Index) -> Option<(u64, i64, i64, u64)> {
     let metadata = fs::symlink_metadata(index.path()?).ok()?;
     Some((metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.len()))
 }

@@ -34,19 +34,19 @@ const LOOKED_EVERY: usize = 1000;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Only calls of this agent.
+    /// Of this agent.
     agent: Option<String>,
-    /// Only calls of this tool, or only this action: `git_commit`, `committed`, `refused`.
+    /// A tool or an action: `git_commit`, `committed`, `refused`.
     operation: Option<String>,
-    /// Only about this branch.
+    /// About this branch.
     branch: Option<String>,
-    /// Not before: `2026-01-31`, RFC 3339 or `2 days ago`.
+    /// `2026-01-31`, RFC 3339 or `2 days ago`.
     since: Option<String>,
-    /// Not after; same forms.
+    /// Same forms.
     until: Option<String>,
     /// Entries; default 50.
     limit: Option<usize>,
-    /// From the previous answer, to see older ones.
+    /// From the previous answer.
     cursor: Option<String>,
 }
 

@@ -37,11 +37,11 @@ const NAME_BYTES_MAX: usize = 100;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Repository path; optional.
+    /// Repository.
     repo_path: Option<String>,
-    /// The file, relative to the root of the repository.
+    /// The file.
     path: String,
-    /// As it is in this branch, tag or commit; default: HEAD.
+    /// Branch, tag or commit; default: HEAD.
     revision: Option<String>,
     /// First line, from 1.
     start_line: Option<usize>,

@@ -27,13 +27,13 @@ const SUMMARY_BYTES_MAX: usize = 100;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Repository path; optional.
+    /// Repository.
     repo_path: Option<String>,
     /// `local` (default), `remote` or `all`.
     branch_type: Option<Kind>,
-    /// Only branches with this commit.
+    /// With this commit.
     contains: Option<String>,
-    /// Only branches without this commit.
+    /// Without it.
     not_contains: Option<String>,
     /// Branches listed; default 200.
     limit: Option<usize>,

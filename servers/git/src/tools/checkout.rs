@@ -29,7 +29,7 @@ const WORKTREES_MAX: usize = 1000;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Repository path; optional.
+    /// Repository.
     repo_path: Option<String>,
     /// An existing local branch.
     branch_name: String,
@@ -54,8 +54,7 @@ pub(super) fn tool() -> Defined<Git> {
     Tool::new(
         "git_checkout",
         "Switch branch",
-        "Switch the working tree to an existing local branch. Refuses when local changes would be overwritten; takes \
-         no commits, tags, remote branches or files.",
+        "Switch to a local branch. Refuses to overwrite local changes; takes no commits, tags or files.",
         Effect::Adds,
         Price::PerCall("git.switch"),
     )

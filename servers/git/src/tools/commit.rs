@@ -14,9 +14,11 @@ use crate::Git;
 use crate::commit_message::CommitMessage;
 use crate::git_error::failed;
 use crate::repository::head::Head;
+use crate::repository::hooks;
 use crate::repository::lock::ChangeLock;
 use crate::repository::paths::shown;
 use crate::repository::refs::advance_head;
+use crate::repository::write_commit::write_commit;
 use crate::repository::{OpenRepository, operation_in_progress};
 
 /// How many conflicted paths a refusal names: enough to start with.
@@ -25,9 +27,9 @@ const CONFLICTS_SHOWN_MAX: usize = 50;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Repository path; optional.
+    /// Repository.
     repo_path: Option<String>,
-    /// A subject line; then, after an empty line, why.
+    /// A subject; after an empty line, why.
     message: String,
 }
 
@@ -45,14 +47,17 @@ struct Committed {
     summary: String,
     /// How many files it changes.
     files_changed: usize,
+    /// Whether it is signed, as the user's git configuration says.
+    signed: bool,
+    /// `none`, or `not_allowed`: the repository has a pre-commit or commit-msg hook, which was not run.
+    hooks: &'static str,
 }
 
 pub(super) fn tool() -> Defined<Git> {
     Tool::new(
         "git_commit",
         "Commit",
-        "Commit what git_add staged to the current branch. Refuses protected branches, a detached HEAD and empty \
-         commits. Adds trailers that say who committed.",
+        "Commit what is staged to the current branch. Refuses protected branches and a detached HEAD. Adds trailers that say who committed.",
         Effect::Adds,
         Price::PerCall("git.commit"),
     )
@@ -111,15 +116,13 @@ fn commit(server: &Git, request: &Request, call: &Call) -> Result<Committed, Ref
         git.diff_tree_to_tree(before.as_ref(), Some(&tree), None).map_err(failed("compare with HEAD"))?.deltas().len();
     let text = message.signed_off(call.identity(), call.receipt_id());
     let parent_references: Vec<&Commit<'_>> = parents.iter().collect();
-    let new = git
-        .commit(None, &signature, &signature, &text, &tree, &parent_references)
-        .map_err(failed("write the commit"))?;
+    let new = write_commit(server, git, &text, &tree, &parent_references)?;
     let kind = match parents.len() {
         0 => "commit (initial)",
         1 => "commit",
         _ => "commit (merge)",
     };
-    advance_head(git, &branch, &head, new, &signature, &format!("{kind}: {}", message.summary()), &lock)?;
+    advance_head(git, &branch, &head, new.id, &signature, &format!("{kind}: {}", message.summary()), &lock)?;
     if git.state() != RepositoryState::Clean {
         // The commit stands; what stays behind is shown by git_status as an operation in progress.
         let _ = git.cleanup_state();
@@ -127,7 +130,9 @@ fn commit(server: &Git, request: &Request, call: &Call) -> Result<Committed, Ref
     Ok(Committed {
         repository: repository.shown(),
         branch: branch.branch().name().to_owned(),
-        commit: new.to_string(),
+        commit: new.id.to_string(),
+        signed: new.signed,
+        hooks: hooks::of(server, &repository),
         parents: parents.iter().map(|parent| parent.id().to_string()).collect(),
         summary: message.summary().to_owned(),
         files_changed,

@@ -21,9 +21,9 @@ use crate::repository::revision::Revision;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Repository path; optional.
+    /// Repository.
     repo_path: Option<String>,
-    /// The new branch, such as `feature/search`.
+    /// Such as `feature/search`.
     branch_name: String,
     /// Branch, tag or commit to start from; default: HEAD.
     base_branch: Option<String>,
@@ -43,7 +43,7 @@ pub(super) fn tool() -> Defined<Git> {
     Tool::new(
         "git_create_branch",
         "Create a branch",
-        "Create a branch and stay where you are; git_checkout switches to it. Refuses protected names.",
+        "Create a branch without switching to it. Refuses protected names.",
         Effect::Adds,
         Price::PerCall("git.branch_create"),
     )

@@ -26,11 +26,11 @@ const BRANCHES_MAX: usize = 1000;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Repository path; optional.
+    /// Repository.
     repo_path: Option<String>,
     /// An existing local branch.
     branch_name: String,
-    /// Also when its commits are on no other branch.
+    /// Lose commits that no other branch has.
     force: Option<bool>,
 }
 
@@ -51,8 +51,7 @@ pub(super) fn tool() -> Defined<Git> {
     Tool::new(
         "git_delete_branch",
         "Delete branch",
-        "Delete a local branch. Refuses protected branches, those that are checked out and, without `force`, those \
-         with commits that no other branch has.",
+        "Delete a local branch. Refuses protected ones, those checked out and, without `force`, those with commits of their own.",
         Effect::Replaces,
         Price::PerCall("git.branch_delete"),
     )

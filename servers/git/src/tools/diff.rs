@@ -20,15 +20,15 @@ use crate::worktree_path::WorktreePath;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Repository path; optional.
+    /// Repository.
     repo_path: Option<String>,
-    /// Branch, tag or commit to compare the working tree with, or a range `a..b` or `a...b`; default: HEAD.
+    /// Branch, tag, commit, `a..b` or `a...b`; default: HEAD.
     target: Option<String>,
-    /// Context lines, at most 100; default 3.
+    /// At most 100; default 3.
     context_lines: Option<u32>,
-    /// Only this file or folder.
+    /// File or folder.
     path: Option<String>,
-    /// Bytes of diff, at most 400000; default 50000.
+    /// At most 400000; default 50000.
     max_bytes: Option<usize>,
 }
 
@@ -36,8 +36,7 @@ pub(super) fn tool() -> Defined<Git> {
     Tool::new(
         "git_diff",
         "Diff",
-        "Show what tracked files of the working tree change against a commit, or what one commit changes against \
-         another. Untracked files are in git_status.",
+        "Show what tracked files change against a commit, or one commit against another.",
         Effect::Reads,
         Price::PerCall("git.read"),
     )

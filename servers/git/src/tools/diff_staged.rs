@@ -19,13 +19,13 @@ use crate::worktree_path::WorktreePath;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Repository path; optional.
+    /// Repository.
     repo_path: Option<String>,
-    /// Context lines; default 3.
+    /// Default 3.
     context_lines: Option<u32>,
-    /// Only this file or folder.
+    /// File or folder.
     path: Option<String>,
-    /// Bytes of diff; default 50000.
+    /// Default 50000.
     max_bytes: Option<usize>,
 }
 

@@ -24,7 +24,7 @@ pub(super) const REMOTE_DEFAULT: &str = "origin";
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Repository path; optional.
+    /// Repository.
     repo_path: Option<String>,
     /// Default: `origin`.
     remote: Option<String>,
@@ -62,7 +62,7 @@ pub(super) fn tool() -> Defined<Git> {
     Tool::new(
         "git_fetch",
         "Fetch",
-        "Fetch branches of a remote (a local path or file://) into `remote/branch`.",
+        "Fetch branches of a remote into `remote/branch`. Refuses remotes that the operator does not allow.",
         Effect::Adds,
         Price::PerCall("git.read"),
     )
@@ -72,7 +72,8 @@ pub(super) fn tool() -> Defined<Git> {
 }
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Fetched>, Refusal> {
-    let fetched = call.blocking(move || fetch(&server, &request)).await?;
+    let working = call.clone();
+    let fetched = call.blocking(move || fetch(&server, &request, &working)).await?;
     call.decide(
         "fetched",
         format!("{} branches of {}", fetched.updated_total, fetched.remote),
@@ -81,11 +82,12 @@ async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Fe
     Ok(Answer::new(fetched))
 }
 
-fn fetch(server: &Git, request: &Request) -> Result<Fetched, Refusal> {
+fn fetch(server: &Git, request: &Request, call: &Call) -> Result<Fetched, Refusal> {
     let branch = request.branch.as_deref().map(BranchName::parse).transpose()?;
     let repository = OpenRepository::open(&server.roots, request.repo_path.as_deref())?;
     let name = request.remote.as_deref().unwrap_or(REMOTE_DEFAULT);
-    let remote = Remote::open(&repository, name, &server.remote_roots)?;
+    let mut remote = Remote::open(server, &repository, name, call)?;
+    remote.bring(branch.as_ref().map(BranchName::as_str))?;
     let lock = ChangeLock::acquire(&repository.git)?;
     let prune = request.prune == Some(true) && branch.is_none();
     let moved = remote.fetch(&repository.git, branch.as_ref().map(BranchName::as_str), prune, &lock)?;

@@ -19,7 +19,7 @@ use crate::patience::Patience;
 use crate::repository::OpenRepository;
 use crate::repository::head::Head;
 use crate::repository::logged::Logged;
-use crate::repository::revision::Revision;
+use crate::repository::revision::Comparison;
 use crate::worktree_path::WorktreePath;
 
 /// How many commits an answer has by default, as in the reference server.
@@ -31,6 +31,9 @@ const COUNT_MAX: usize = 1000;
 /// How much text an answer has at most: what hosts pass on to a model without cutting it themselves.
 const ANSWER_BYTES_MAX: usize = 80_000;
 
+/// Longest text that is looked for.
+const WORDS_BYTES_MAX: usize = 500;
+
 /// How many commits in a row may be older than asked for before the rest is taken to be older too: clocks differ, so
 /// the order is not quite that of time.
 const OLDER_MAX: usize = 1000;
@@ -38,19 +41,23 @@ const OLDER_MAX: usize = 1000;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Repository path; optional.
+    /// Repository.
     repo_path: Option<String>,
-    /// How many commits, at most 1000; default 10.
+    /// At most 1000; default 10.
     max_count: Option<usize>,
-    /// Not before: `2026-01-31`, RFC 3339 or `2 weeks ago`.
+    /// `2026-01-31`, RFC 3339 or `2 weeks ago`.
     start_timestamp: Option<String>,
-    /// Not after; same forms.
+    /// Same forms.
     end_timestamp: Option<String>,
-    /// Start at this branch, tag or commit; default: HEAD.
+    /// Branch, tag or commit to start at, or `a..b`; default: HEAD.
     revision: Option<String>,
-    /// Only commits that change this file or folder.
+    /// Only what changes this file or folder.
     path: Option<String>,
-    /// From the previous answer, to go on.
+    /// Part of the author's name or address.
+    author: Option<String>,
+    /// Part of the message, no pattern.
+    grep: Option<String>,
+    /// From the previous answer.
     cursor: Option<String>,
 }
 
@@ -76,13 +83,39 @@ struct Filter {
     not_before: Option<i64>,
     not_after: Option<i64>,
     path: Option<WorktreePath>,
+    /// Folded to lower case, as what it is looked for in.
+    author: Option<String>,
+    grep: Option<String>,
+}
+
+impl Filter {
+    fn wants_words(&self, commit: &Commit<'_>) -> bool {
+        let has = |wanted: &Option<String>, texts: &[&[u8]]| {
+            wanted.as_ref().is_none_or(|wanted| {
+                texts.iter().any(|text| String::from_utf8_lossy(text).to_lowercase().contains(wanted.as_str()))
+            })
+        };
+        let author = commit.author();
+        has(&self.author, &[author.name_bytes(), author.email_bytes()]) && has(&self.grep, &[commit.message_bytes()])
+    }
+}
+
+/// Reads a text that is looked for.
+fn wanted(name: &str, text: Option<&String>) -> Result<Option<String>, Refusal> {
+    match text {
+        Some(text) if text.is_empty() || text.len() > WORDS_BYTES_MAX => Err(Refusal::invalid_arguments(
+            format!("`{name}` is empty or longer than {WORDS_BYTES_MAX} bytes"),
+            "leave it out, or give a few words",
+        )),
+        text => Ok(text.map(|text| text.to_lowercase())),
+    }
 }
 
 pub(super) fn tool() -> Defined<Git> {
     Tool::new(
         "git_log",
         "Log",
-        "List commits, newest first, optionally of a period or of one file.",
+        "List commits, newest first, of a period or of one file.",
         Effect::Reads,
         Price::PerCall("git.read"),
     )
@@ -104,8 +137,21 @@ fn log(server: &Git, request: &Request, patience: &Patience) -> Result<Log, Refu
         not_before: moment(&request.start_timestamp, Boundary::Start)?,
         not_after: moment(&request.end_timestamp, Boundary::End)?,
         path: request.path.as_deref().map(|path| WorktreePath::parse(path, &repository.worktree)).transpose()?,
+        author: wanted("author", request.author.as_ref())?,
+        grep: wanted("grep", request.grep.as_ref())?,
     };
-    let revision = request.revision.as_deref().map(Revision::parse).transpose()?;
+    let (revision, hidden) = match request.revision.as_deref().map(Comparison::parse).transpose()? {
+        None => (None, None),
+        Some(Comparison::WorkingTree(revision)) => (Some(revision), None),
+        Some(Comparison::Between(from, to)) => (Some(to), Some(from.commit(git)?.id())),
+        Some(Comparison::SinceParting(..)) => {
+            return Err(Refusal::refused(
+                "invalid_revision",
+                "`a...b` is not a part of history that is listed",
+                "give `a..b`: what b has and a has not",
+            ));
+        }
+    };
     let position = match (&request.cursor, revision) {
         (Some(cursor), _) => Some(Position::parse(cursor)?),
         (None, Some(revision)) => Some(Position { start: revision.commit(git)?.id(), seen: 0 }),
@@ -114,7 +160,7 @@ fn log(server: &Git, request: &Request, patience: &Patience) -> Result<Log, Refu
     let mut log = Log { repository: repository.shown(), commits: Vec::new(), cursor: None };
     if let Some(position) = position {
         let count = request.max_count.unwrap_or(COUNT_DEFAULT).clamp(1, COUNT_MAX);
-        walk(git, position, &filter, count, patience, &mut log)?;
+        walk(git, position, hidden, &filter, count, patience, &mut log)?;
     }
     Ok(log)
 }
@@ -122,6 +168,7 @@ fn log(server: &Git, request: &Request, patience: &Patience) -> Result<Log, Refu
 fn walk(
     git: &Repository,
     mut position: Position,
+    hidden: Option<Oid>,
     filter: &Filter,
     count: usize,
     patience: &Patience,
@@ -131,6 +178,9 @@ fn walk(
     // By time alone, children before parents or not, libgit2 starts at once instead of reading all of history first.
     commits.set_sorting(Sort::TIME).map_err(failed("walk through history"))?;
     commits.push(position.start).map_err(|_| crate::git_error::unknown_revision(&position.start.to_string()))?;
+    if let Some(hidden) = hidden {
+        commits.hide(hidden).map_err(failed("walk through history"))?;
+    }
     let mut bytes = 0;
     let mut older = 0;
     let mut first = true;
@@ -164,7 +214,7 @@ fn walk(
             continue;
         }
         older = 0;
-        if filter.not_after.is_some_and(|end| time > end) {
+        if filter.not_after.is_some_and(|end| time > end) || !filter.wants_words(&commit) {
             continue;
         }
         if let Some(path) = filter.path.as_ref().filter(|path| !path.is_root())

@@ -18,25 +18,27 @@ use crate::protect::WritableBranch;
 use crate::repository::OpenRepository;
 use crate::repository::advance::{advance_with_files, refuse_unready};
 use crate::repository::files::{self, Strangers};
+use crate::repository::gate::Gate;
 use crate::repository::head::Head;
 use crate::repository::lock::ChangeLock;
 use crate::repository::merge::{Attempt, Conflict, attempt, conflicted_tree, conflicts, put_conflicts};
 use crate::repository::refs::{begin, branch_moved};
 use crate::repository::revision::Revision;
 use crate::repository::switch::{Switch, begin_merge};
+use crate::repository::write_commit::write_commit;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Repository path; optional.
+    /// Repository.
     repo_path: Option<String>,
-    /// Branch, tag or commit to merge into the current branch.
+    /// Branch, tag or commit.
     source: Option<String>,
     /// `auto` (default), `ff_only`, `no_ff` or `squash`.
     mode: Option<Mode>,
-    /// Message of the commit; default: what is merged.
+    /// Default: what is merged.
     message: Option<String>,
-    /// Leave conflicts in the files, to be resolved, staged and committed. Default: refuse.
+    /// Leave conflicts in the files, to be resolved.
     keep_conflicts: Option<bool>,
     /// Instead, give up a merge with conflicts.
     abort: Option<bool>,
@@ -68,6 +70,12 @@ pub(super) struct Merged {
     /// The commit that was merged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) source_commit: Option<String>,
+    /// Whether the new commit is signed; left out when none was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) signed: Option<bool>,
+    /// Ralph's verdict in the ledger that opened a protected branch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) verdict: Option<String>,
     /// What is to be resolved.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) conflicts: Vec<Conflict>,
@@ -96,8 +104,7 @@ pub(super) fn tool() -> Defined<Git> {
     Tool::new(
         "git_merge",
         "Merge",
-        "Merge another branch into the current one. Refuses protected branches, and conflicts unless they are to be \
-         kept; git_merge_preview shows them.",
+        "Merge another branch into the current one. Refuses protected branches, and conflicts unless kept.",
         Effect::Adds,
         Price::PerCall("git.merge"),
     )
@@ -130,6 +137,7 @@ impl Merged {
                 "new": self.commit,
                 "source_commit": self.source_commit,
                 "result": self.result,
+                "verdict": self.verdict,
             }),
         );
     }
@@ -175,32 +183,37 @@ pub(super) fn merge(
 ) -> Result<Merged, Refusal> {
     let git = &repository.git;
     let head = Head::resolve(git)?;
-    let branch = server.permit_head(git, &head)?;
+    let gate = Gate::of_head(server, git, &head)?;
     refuse_unready(repository)?;
+    let name = gate.branch().name();
     let ours = head.commit().ok_or_else(no_commits)?;
     let commit = |id| git.find_commit(id).map_err(failed("read a commit"));
     let (ours, theirs) = (commit(ours)?, commit(wish.theirs)?);
     let done = |result, new: Oid| Merged {
         repository: repository.shown(),
-        branch: branch.branch().name().to_owned(),
+        branch: name.to_owned(),
         result,
         previous: ours.id().to_string(),
         commit: new.to_string(),
         source_commit: Some(theirs.id().to_string()),
+        signed: None,
+        verdict: None,
         conflicts: Vec::new(),
     };
+    let permit = |tree: Oid| gate.permit(server, git, tree, ours.tree_id(), call);
     let log = |kind: &str| format!("merge {}: {kind}", wish.source);
     let (tree, fast) = match attempt(git, &ours, &theirs)? {
         Attempt::UpToDate => return Ok(done("up_to_date", ours.id())),
         Attempt::FastForward if matches!(wish.mode, Mode::Auto | Mode::FfOnly) => {
+            let (branch, verdict) = permit(theirs.tree_id())?;
             advance_with_files(server, repository, &branch, &head, theirs.id(), &log("Fast-forward"), lock)?;
-            return Ok(done("fast_forward", theirs.id()));
+            return Ok(Merged { verdict, ..done("fast_forward", theirs.id()) });
         }
         Attempt::FastForward => (theirs.tree_id(), true),
         Attempt::Clean(tree) => (tree, false),
         Attempt::Conflicts(index) => {
             if wish.mode == Mode::FfOnly {
-                return Err(not_fast_forward(&branch));
+                return Err(not_fast_forward(name));
             }
             let (listed, total) = conflicts(git, &index)?;
             if !wish.keep_conflicts || wish.mode == Mode::Squash {
@@ -212,26 +225,27 @@ pub(super) fn merge(
                 .with_detail("conflicts", listed)
                 .with_detail("conflicts_total", total));
             }
-            keep(server, repository, &branch, &head, &ours, wish, &index, lock)?;
+            // What is committed then is not what a verdict can be about now.
+            keep(server, repository, &gate.open()?, &head, &ours, wish, &index, lock)?;
             return Ok(Merged { conflicts: listed, ..done("conflicts", ours.id()) });
         }
     };
     if wish.mode == Mode::FfOnly && !fast {
-        return Err(not_fast_forward(&branch));
+        return Err(not_fast_forward(name));
     }
+    let (branch, verdict) = permit(tree)?;
     let squash = wish.mode == Mode::Squash;
     let message = match &wish.message {
         Some(message) => message.clone(),
-        None => CommitMessage::parse(&subject(wish, branch.branch().name()))?,
+        None => CommitMessage::parse(&subject(wish, name))?,
     };
-    let signature = server.signature(git)?;
     let text = message.signed_off(call.identity(), call.receipt_id());
     let parents: Vec<&Commit<'_>> = if squash { vec![&ours] } else { vec![&ours, &theirs] };
     let tree = git.find_tree(tree).map_err(failed("read the merged tree"))?;
-    let new = git.commit(None, &signature, &signature, &text, &tree, &parents).map_err(failed("write the commit"))?;
+    let new = write_commit(server, git, &text, &tree, &parents)?;
     let (kind, result) = if squash { ("Squash", "squash") } else { ("Merge made by Tollgate", "merge") };
-    advance_with_files(server, repository, &branch, &head, new, &log(kind), lock)?;
-    Ok(done(result, new))
+    advance_with_files(server, repository, &branch, &head, new.id, &log(kind), lock)?;
+    Ok(Merged { signed: Some(new.signed), verdict, ..done(result, new.id) })
 }
 
 fn subject(wish: &Wish<'_>, into: &str) -> String {
@@ -317,18 +331,20 @@ fn abort(server: &Git, repository: &OpenRepository, lock: &ChangeLock) -> Result
         previous: ours.to_string(),
         commit: ours.to_string(),
         source_commit: None,
+        signed: None,
+        verdict: None,
         conflicts: Vec::new(),
     })
 }
 
-fn not_fast_forward(branch: &WritableBranch) -> Refusal {
+fn not_fast_forward(branch: &str) -> Refusal {
     Refusal::refused(
         "not_fast_forward",
-        format!("{} has commits of its own", quoted(branch.branch().name())),
+        format!("{} has commits of its own", quoted(branch)),
         "merge with another `mode`",
     )
 }
 
-fn no_commits() -> Refusal {
+pub(super) fn no_commits() -> Refusal {
     Refusal::refused("no_commits", "the current branch has no commit yet", "make the first one with git_commit")
 }

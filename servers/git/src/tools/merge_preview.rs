@@ -20,9 +20,9 @@ use crate::repository::revision::Revision;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Repository path; optional.
+    /// Repository.
     repo_path: Option<String>,
-    /// Branch, tag or commit to merge.
+    /// Branch, tag or commit.
     source: String,
     /// Branch, tag or commit to merge into; default: HEAD.
     target: Option<String>,

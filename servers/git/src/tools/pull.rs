@@ -13,6 +13,7 @@ use super::merge::{Merged, Wish, merge};
 use crate::Git;
 use crate::branch_name::BranchName;
 use crate::repository::OpenRepository;
+use crate::repository::gate::Gate;
 use crate::repository::head::Head;
 use crate::repository::lock::ChangeLock;
 use crate::repository::refs::branch_tip;
@@ -21,7 +22,7 @@ use crate::repository::remote::{Remote, unknown_branch};
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Repository path; optional.
+    /// Repository.
     repo_path: Option<String>,
     /// Default: `origin`.
     remote: Option<String>,
@@ -54,11 +55,12 @@ fn pull(server: &Git, request: &Request, call: &Call) -> Result<Merged, Refusal>
     let branch = request.branch.as_deref().map(BranchName::parse).transpose()?;
     let repository = OpenRepository::open(&server.roots, request.repo_path.as_deref())?;
     let git = &repository.git;
-    let lock = ChangeLock::acquire(git)?;
     // Before anything is fetched: what cannot be merged need not be.
-    let current = server.permit_head(git, &Head::resolve(git)?)?;
+    let current = Gate::of_head(server, git, &Head::resolve(git)?)?;
     let branch = branch.map_or_else(|| current.branch().name().to_owned(), |branch| branch.to_string());
-    let remote = Remote::open(&repository, request.remote.as_deref().unwrap_or(REMOTE_DEFAULT), &server.remote_roots)?;
+    let mut remote = Remote::open(server, &repository, request.remote.as_deref().unwrap_or(REMOTE_DEFAULT), call)?;
+    remote.bring(Some(&branch))?;
+    let lock = ChangeLock::acquire(git)?;
     remote.fetch(git, Some(&branch), false, &lock)?;
     // What was fetched: the remote's branch may have moved on since.
     let theirs = branch_tip(git, &remote.tracking(&branch))?.ok_or_else(|| unknown_branch(&remote.name, &branch))?;

@@ -22,13 +22,13 @@ use crate::repository::remote::{Remote, point};
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Repository path; optional.
+    /// Repository.
     repo_path: Option<String>,
     /// Default: `origin`.
     remote: Option<String>,
     /// A local branch; default: the current one.
     branch: Option<String>,
-    /// Replace commits of the remote's branch, if it is where git_fetch saw it last.
+    /// Replace commits that git_fetch has seen.
     force_with_lease: Option<bool>,
 }
 
@@ -63,7 +63,8 @@ pub(super) fn tool() -> Defined<Git> {
 }
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Pushed>, Refusal> {
-    let pushed = call.blocking(move || push(&server, &request)).await?;
+    let working = call.clone();
+    let pushed = call.blocking(move || push(&server, &request, &working)).await?;
     call.decide(
         "pushed",
         format!("{} to {} at {}", pushed.new, pushed.branch, pushed.remote),
@@ -79,7 +80,7 @@ async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Pu
     Ok(Answer::new(pushed))
 }
 
-fn push(server: &Git, request: &Request) -> Result<Pushed, Refusal> {
+fn push(server: &Git, request: &Request, call: &Call) -> Result<Pushed, Refusal> {
     let named = request.branch.as_deref().map(BranchName::parse).transpose()?;
     let repository = OpenRepository::open(&server.roots, request.repo_path.as_deref())?;
     let git = &repository.git;
@@ -101,8 +102,7 @@ fn push(server: &Git, request: &Request) -> Result<Pushed, Refusal> {
         )
     })?;
     let remote_name = request.remote.as_deref().unwrap_or(REMOTE_DEFAULT);
-    let remote = Remote::open(&repository, remote_name, &server.remote_roots)?;
-    let lock = ChangeLock::acquire(git)?;
+    let remote = Remote::open(server, &repository, remote_name, call)?;
     let old = remote.tip(name.as_str())?;
     let done = |forced| Pushed {
         repository: repository.shown(),
@@ -131,6 +131,7 @@ fn push(server: &Git, request: &Request) -> Result<Pushed, Refusal> {
         remote.push(git, &branch, old, tip, "push")?;
     }
     if seen != Some(tip) {
+        let lock = ChangeLock::acquire(git)?;
         point(git, &tracking, seen, Some(tip), "update by push", &lock)?;
     }
     Ok(done(forced))

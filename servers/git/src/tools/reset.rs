@@ -29,7 +29,7 @@ const TRIES_MAX: u32 = 3;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Repository path; optional.
+    /// Repository.
     repo_path: Option<String>,
     /// Only these files or folders; default: everything.
     files: Option<Vec<String>>,

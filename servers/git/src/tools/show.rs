@@ -30,15 +30,15 @@ const LOOKED_AT_BYTES: usize = 8000;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Repository path; optional.
+    /// Repository.
     repo_path: Option<String>,
-    /// Branch, tag or commit, or `revision:path` for a file or folder as it was there.
+    /// Branch, tag or commit, or `revision:path`.
     revision: String,
-    /// Context lines; default 3.
+    /// Default 3.
     context_lines: Option<u32>,
-    /// Of a commit, only what it changes in this file or folder.
+    /// Of a commit: only this file or folder.
     path: Option<String>,
-    /// Bytes of diff or file; default 50000.
+    /// Default 50000.
     max_bytes: Option<usize>,
 }
 

@@ -32,9 +32,9 @@ const RENAMES_MAX: usize = 400;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Repository path; optional.
+    /// Repository.
     repo_path: Option<String>,
-    /// Paths per list, at most 2000; default 200.
+    /// Paths per list; default 200.
     limit: Option<usize>,
 }
 
@@ -109,8 +109,7 @@ pub(super) fn tool() -> Defined<Git> {
     Tool::new(
         "git_status",
         "Status",
-        "Show the current branch, whether it is protected, its upstream, and staged, unstaged, untracked and \
-         conflicted files.",
+        "Show the current branch, its upstream, and staged, unstaged, untracked and conflicted files.",
         Effect::Reads,
         Price::PerCall("git.read"),
     )

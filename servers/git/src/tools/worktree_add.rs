@@ -22,11 +22,11 @@ use crate::repository::worktrees::{self, Place};
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Repository path; optional.
+    /// Repository.
     repo_path: Option<String>,
     /// The folder to make.
     path: String,
-    /// Its branch; made when there is none of this name.
+    /// Its branch; made when missing.
     branch_name: String,
     /// Where a new branch starts; default: HEAD.
     base_branch: Option<String>,

@@ -18,7 +18,7 @@ use crate::repository::worktrees::linked;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Repository path; optional.
+    /// Repository.
     repo_path: Option<String>,
 }
 

@@ -21,9 +21,9 @@ use crate::repository::worktrees::{linked, remove};
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Repository path; optional.
+    /// Repository.
     repo_path: Option<String>,
-    /// Its name as git_worktree_list has it.
+    /// As git_worktree_list has it.
     name: String,
 }
 
