@@ -281,18 +281,22 @@ impl Ended {
     }
 }
 
-impl From<SandboxError> for Refusal {
-    fn from(error: SandboxError) -> Self {
-        match error {
-            SandboxError::Unavailable(_) => Self::refused(
+impl SandboxError {
+    /// Returns the answer to a call that would have needed the program to run.
+    ///
+    /// Not a `From`: with a second one the compiler can no longer tell which error `?` makes a refusal of.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            Self::Unavailable(_) => Refusal::refused(
                 "sandbox_unavailable",
-                error.to_string(),
+                self.to_string(),
                 "use Linux 6.12 or newer, allow user namespaces with Linux 6.2, or install bubblewrap; or have the \
                  operator set `sandbox = \"none\"`",
             ),
-            SandboxError::NotStarted { .. } | SandboxError::Broken(_) => Self::failed(
+            Self::NotStarted { .. } | Self::Broken(_) => Refusal::failed(
                 "command_failed",
-                error.to_string(),
+                self.to_string(),
                 "have the operator check the command in `tollgate.toml` and that its program is installed",
             ),
         }
