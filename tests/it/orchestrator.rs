@@ -54,7 +54,7 @@ fn call_answers_with_result_and_receipt() {
         &["call", "ralph", "verify_file", r#"{"path": "a.py"}"#, "--agent", "a1", "--task", "T-1"],
     );
     assert_eq!((own["result"]["verdict"].as_str(), code), (Some("pass"), 0));
-    assert_eq!(own["receipt"]["amount"], "0.0018");
+    assert_eq!(own["receipt"]["amount"], "0.0019");
     assert_eq!(own["receipt"]["agent"]["name"], "a1");
     assert_eq!(own["receipt"]["task_id"], "T-1");
 

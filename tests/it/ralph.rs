@@ -42,7 +42,7 @@ async fn verdict_says_whether_a_file_may_go_on() {
     assert_eq!(good["verdict"], "pass");
     assert_eq!(good["language"], "python");
     assert_eq!(good["sha256"].as_str().unwrap().len(), 64);
-    assert_eq!(good["cost_usd"], "0.0018");
+    assert_eq!(good["cost_usd"], "0.0019");
 
     let bad = ralph.ok("verify_file", json!({"path": "src/bad.py"})).await;
     assert_eq!(bad["verdict"], "fail");

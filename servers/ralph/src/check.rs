@@ -1,5 +1,6 @@
 //! What a check is, and what checks find.
 
+pub mod guardrail;
 pub mod security;
 pub mod syntax;
 
@@ -21,6 +22,8 @@ pub enum Check {
     Syntax,
     /// Whether it has secrets, or structures that must not be in code.
     Security,
+    /// Whether it tells checkers to look away, or leaves tests out.
+    Guardrail,
 }
 
 /// What verification ends with; later ones outweigh earlier ones, except that `skipped` beside a `pass` is a pass.
@@ -78,6 +81,9 @@ pub struct CheckResult {
     /// Findings beyond those listed
     #[serde(default, skip_serializing_if = "is_zero")]
     pub findings_omitted: usize,
+    /// Findings that stood there before and do not count
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub existing: usize,
     /// Why it is inconclusive
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -85,7 +91,7 @@ pub struct CheckResult {
 
 impl Check {
     /// Every check, in the order in which they run.
-    pub const ALL: [Self; 2] = [Self::Syntax, Self::Security];
+    pub const ALL: [Self; 3] = [Self::Syntax, Self::Security, Self::Guardrail];
 
     /// Returns the name as in arguments and answers.
     #[must_use]
@@ -93,6 +99,7 @@ impl Check {
         match self {
             Self::Syntax => "syntax",
             Self::Security => "security",
+            Self::Guardrail => "guardrail",
         }
     }
 
@@ -102,6 +109,7 @@ impl Check {
         match self {
             Self::Syntax => syntax::SKU,
             Self::Security => security::SKU,
+            Self::Guardrail => guardrail::SKU,
         }
     }
 
@@ -138,6 +146,8 @@ impl Check {
         let (rules, tool) = match self {
             Self::Syntax => (syntax::RULES_VERSION, source.map_or("", |source| syntax::tool(source.language))),
             Self::Security => (security::RULES_VERSION, security::TOOL),
+            // Its grammars are those of `syntax`, beside the file's name, which tells whether it holds tests.
+            Self::Guardrail => (guardrail::RULES_VERSION, source.map_or("", |source| syntax::tool(source.language))),
         };
         ContentHash::builder("ralph.result")
             .field(content.as_bytes())
@@ -181,6 +191,7 @@ impl CheckResult {
             verdict: Verdict::Inconclusive,
             findings: Vec::new(),
             findings_omitted: 0,
+            existing: 0,
             reason: Some(reason.into()),
         }
     }

@@ -4,10 +4,13 @@
 //! that content alone, so its result is [cached](cache) by the content's hash; [`verify`] puts both together
 //! and counts what it costs. Only `pass` is a pass: what could not be checked says so.
 
+pub mod baseline;
 pub mod cache;
+pub mod changes;
 pub mod check;
 pub mod config;
 pub mod language;
+pub mod repository;
 pub mod roots;
 pub mod secrets;
 pub mod tools;
@@ -17,6 +20,7 @@ pub mod workers;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tollgate_shared::content_hash::ContentHash;
 use tollgate_shared::serve::tool::Toolbox;
 use tollgate_shared::serve::{Server, Startup};
 
@@ -36,6 +40,8 @@ pub struct Ralph {
     pub limits: Limits,
     /// Where checks run.
     pub workers: Workers,
+    /// What tells one configuration from another in the records of verified trees.
+    pub rules: ContentHash,
 }
 
 impl Server for Ralph {
@@ -57,6 +63,7 @@ impl Server for Ralph {
             cache: ResultCache::new(startup.state_dir.clone(), config.cache_entries_max),
             limits,
             workers: Workers::default(),
+            rules: startup.ralph_rules,
         })
     }
 
@@ -64,6 +71,7 @@ impl Server for Ralph {
         Toolbox::new(vec![
             tools::verify_file::tool(),
             tools::verify_batch::tool(),
+            tools::verify_changes::tool(),
             tools::list_checks::tool(),
             tools::clear_cache::tool(),
         ])

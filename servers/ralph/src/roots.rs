@@ -4,6 +4,7 @@
 //! a folder that is swapped for one while it is walked leads out of it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
@@ -55,6 +56,19 @@ pub struct Place {
     beneath: PathBuf,
     /// How the answer names it: relative to the workspace where it is inside.
     pub shown: String,
+}
+
+/// What is at a place, links not followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A symbolic link.
+    Link,
+    /// A pipe, a device, a socket.
+    Special,
 }
 
 /// Why a file was not read.
@@ -182,6 +196,99 @@ impl Roots {
         Ok(false)
     }
 
+    /// Returns the root itself as a place, for the first root.
+    #[must_use]
+    pub fn first(&self) -> Option<Place> {
+        let root = self.roots.first()?;
+        Some(Place { root: 0, beneath: PathBuf::new(), shown: self.shown(&normal(&root.path)) })
+    }
+
+    /// Returns what is at `place`; with `follow`, what a link there leads to within its root.
+    ///
+    /// # Errors
+    ///
+    /// [`Unread`], also when there is nothing.
+    pub fn kind(&self, place: &Place, follow: bool) -> Result<Kind, Unread> {
+        let folder = self.folder(place.root).map_err(Unread::Failed)?;
+        if place.beneath.as_os_str().is_empty() {
+            return Ok(Kind::Folder);
+        }
+        let found = if follow { folder.metadata(&place.beneath) } else { folder.symlink_metadata(&place.beneath) };
+        let found = found.map_err(Unread::from)?;
+        Ok(if found.is_symlink() {
+            Kind::Link
+        } else if found.is_file() {
+            Kind::File
+        } else if found.is_dir() {
+            Kind::Folder
+        } else {
+            Kind::Special
+        })
+    }
+
+    /// Returns the absolute path of what is at `place`, without links; nothing outside the root is touched.
+    ///
+    /// # Errors
+    ///
+    /// [`Unread`], also when there is nothing.
+    pub fn real(&self, place: &Place) -> Result<PathBuf, Unread> {
+        let root = self.roots.get(place.root).ok_or(Unread::Missing)?;
+        let opened = root.open().map_err(Unread::Failed)?;
+        if place.beneath.as_os_str().is_empty() {
+            return Ok(opened.resolved.clone());
+        }
+        Ok(opened.resolved.join(opened.folder.canonicalize(&place.beneath).map_err(Unread::from)?))
+    }
+
+    /// Returns the names in the folder at `place` with what each is, at most `names_max` of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Unread`], `TooLarge` when there are more.
+    pub fn names(&self, place: &Place, names_max: usize) -> Result<Vec<(OsString, Kind)>, Unread> {
+        let folder = self.folder(place.root).map_err(Unread::Failed)?;
+        let beneath = if place.beneath.as_os_str().is_empty() { Path::new(".") } else { &place.beneath };
+        let mut names = Vec::new();
+        for entry in folder.read_dir(beneath).map_err(Unread::from)? {
+            let entry = entry.map_err(Unread::from)?;
+            let kind = entry.file_type().map_err(Unread::from)?;
+            let kind = if kind.is_symlink() {
+                Kind::Link
+            } else if kind.is_file() {
+                Kind::File
+            } else if kind.is_dir() {
+                Kind::Folder
+            } else {
+                Kind::Special
+            };
+            names.push((entry.file_name(), kind));
+            if names.len() > names_max {
+                return Err(Unread::TooLarge);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Returns where the link at `place` says it leads.
+    ///
+    /// # Errors
+    ///
+    /// [`Unread`].
+    pub fn link_target(&self, place: &Place) -> Result<PathBuf, Unread> {
+        let folder = self.folder(place.root).map_err(Unread::Failed)?;
+        folder.read_link_contents(&place.beneath).map_err(Unread::from)
+    }
+
+    /// Reads where a file of git says that another folder is, relative to the folder at `place`.
+    ///
+    /// # Errors
+    ///
+    /// `path_outside_root`.
+    pub fn referred(&self, place: &Place, written: &Path) -> Result<Place, Refusal> {
+        let base = self.roots.get(place.root).map(|root| normal(&root.path)).unwrap_or_default();
+        self.place(&base.join(&place.beneath).join(written).to_string_lossy())
+    }
+
     /// Finds the files that `globs` match, without those that git ignores, in order of their paths.
     ///
     /// # Errors
@@ -247,6 +354,33 @@ impl Roots {
     fn shown(&self, path: &Path) -> String {
         let relative = path.strip_prefix(normal(&self.workspace)).unwrap_or(path);
         relative.to_string_lossy().into_owned()
+    }
+}
+
+impl Place {
+    /// Returns the place of `path` in the folder at this place.
+    #[must_use]
+    pub fn join(&self, path: impl AsRef<Path>) -> Self {
+        let path = path.as_ref();
+        let shown = match self.shown.as_str() {
+            "" | "." => path.to_string_lossy().into_owned(),
+            shown => format!("{shown}/{}", path.display()),
+        };
+        Self { root: self.root, beneath: self.beneath.join(path), shown }
+    }
+
+    /// Returns the place of the folder above, within the same root.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        let beneath = self.beneath.parent()?.to_owned();
+        let shown = Path::new(&self.shown).parent().map(|shown| shown.to_string_lossy().into_owned());
+        Some(Self { root: self.root, beneath, shown: shown.unwrap_or_default() })
+    }
+
+    /// Returns the path beneath `folder`, where this is in it.
+    #[must_use]
+    pub fn beneath(&self, folder: &Self) -> Option<&Path> {
+        (self.root == folder.root).then(|| self.beneath.strip_prefix(&folder.beneath).ok()).flatten()
     }
 }
 

@@ -3,4 +3,5 @@
 pub mod clear_cache;
 pub mod list_checks;
 pub mod verify_batch;
+pub mod verify_changes;
 pub mod verify_file;

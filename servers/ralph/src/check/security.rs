@@ -45,6 +45,17 @@ pub const TOOL: &str = "tree-sitter 0.27.1, bash 0.25.1, c 0.24.2, go 0.25.0, ja
 /// Findings of severity error block; warnings fail. `stop` is asked every now and then whether the answer is
 /// still wanted.
 pub fn check(language: Option<Language>, content: &[u8], limits: Limits, stop: &dyn Fn() -> bool) -> CheckResult {
+    check_up_to(language, content, limits, stop, FINDINGS_MAX)
+}
+
+/// As [`check`], with at most `findings_max` findings listed.
+pub fn check_up_to(
+    language: Option<Language>,
+    content: &[u8],
+    limits: Limits,
+    stop: &dyn Fn() -> bool,
+    findings_max: usize,
+) -> CheckResult {
     let started = Instant::now();
     let in_time = || started.elapsed() <= limits.duration_max && !stop();
     // What is no text is no code either; secrets are looked for in its bytes all the same.
@@ -76,13 +87,13 @@ pub fn check(language: Option<Language>, content: &[u8], limits: Limits, stop: &
         (true, _, Some(_)) => Verdict::Inconclusive,
         (true, _, None) => Verdict::Pass,
     };
-    let findings_omitted = findings.len().saturating_sub(FINDINGS_MAX);
+    let findings_omitted = findings.len().saturating_sub(findings_max);
     // Those that block come first when not all are shown.
     if findings_omitted > 0 {
         findings.sort_by_key(|(_, finding)| finding.severity.as_deref() != Some("error"));
     }
-    let findings = findings.into_iter().take(FINDINGS_MAX).map(|(_, finding)| finding).collect();
-    CheckResult { check: Check::Security, verdict, findings, findings_omitted, reason }
+    let findings = findings.into_iter().take(findings_max).map(|(_, finding)| finding).collect();
+    CheckResult { check: Check::Security, verdict, findings, findings_omitted, existing: 0, reason }
 }
 
 /// Returns what the rules find in `text`, or why they could not look.

@@ -8,6 +8,8 @@ mod rust;
 mod sql;
 mod tree;
 
+pub(crate) use tree::grammar;
+
 use std::time::{Duration, Instant};
 
 use super::{Check, CheckResult, FINDINGS_MAX, Finding, Verdict};
@@ -51,6 +53,17 @@ enum Parsed {
 ///
 /// `stop` is asked every now and then whether the answer is still wanted.
 pub fn check(source: SourceType, content: &[u8], limits: Limits, stop: &dyn Fn() -> bool) -> CheckResult {
+    check_up_to(source, content, limits, stop, FINDINGS_MAX)
+}
+
+/// As [`check`], with at most `findings_max` findings listed.
+pub fn check_up_to(
+    source: SourceType,
+    content: &[u8],
+    limits: Limits,
+    stop: &dyn Fn() -> bool,
+    findings_max: usize,
+) -> CheckResult {
     let text = match std::str::from_utf8(content) {
         Ok(text) => text,
         Err(error) => {
@@ -61,7 +74,7 @@ pub fn check(source: SourceType, content: &[u8], limits: Limits, stop: &dyn Fn()
     // Parsers take a NUL for the end: whatever stood behind it would pass unseen.
     if let Some(at) = text.find('\0') {
         let message = "a NUL character: compilers stop or fail at it".to_owned();
-        return failed(text, vec![Fault { rule: "syntax.nul", message, hint: "remove it", at }]);
+        return failed(text, vec![Fault { rule: "syntax.nul", message, hint: "remove it", at }], findings_max);
     }
     let started = Instant::now();
     let in_time = || started.elapsed() <= limits.duration_max && !stop();
@@ -71,9 +84,10 @@ pub fn check(source: SourceType, content: &[u8], limits: Limits, stop: &dyn Fn()
             verdict: Verdict::Pass,
             findings: vec![],
             findings_omitted: 0,
+            existing: 0,
             reason: None,
         },
-        Parsed::Faults(faults) => failed(text, faults),
+        Parsed::Faults(faults) => failed(text, faults, findings_max),
         Parsed::Unknown(reason) => CheckResult::inconclusive(Check::Syntax, reason),
     }
 }
@@ -124,10 +138,10 @@ pub fn tool(language: Language) -> &'static str {
     }
 }
 
-fn failed(text: &str, faults: Vec<Fault>) -> CheckResult {
-    let findings_omitted = faults.len().saturating_sub(FINDINGS_MAX);
-    let findings = faults.into_iter().take(FINDINGS_MAX).map(|fault| finding(text, &fault)).collect();
-    CheckResult { check: Check::Syntax, verdict: Verdict::Fail, findings, findings_omitted, reason: None }
+fn failed(text: &str, faults: Vec<Fault>, findings_max: usize) -> CheckResult {
+    let findings_omitted = faults.len().saturating_sub(findings_max);
+    let findings = faults.into_iter().take(findings_max).map(|fault| finding(text, &fault)).collect();
+    CheckResult { check: Check::Syntax, verdict: Verdict::Fail, findings, findings_omitted, existing: 0, reason: None }
 }
 
 fn finding(text: &str, fault: &Fault) -> Finding {

@@ -59,6 +59,13 @@ async fn run(_: Arc<Ralph>, _: ListChecksRequest, _: Call) -> Result<Answer<Chec
             verdicts: &["pass", "fail", "blocked", "inconclusive"],
             languages: Dialect::ALL.iter().filter_map(|dialect| dialect.language()).collect(),
         },
+        Check::Guardrail => Described {
+            name: check,
+            finds: "suppressions, tests left out, hooks gone around; in verify_changes also tests, assertions, \
+                thresholds and CI that are weaker than before",
+            verdicts: &["pass", "fail", "blocked", "inconclusive"],
+            languages: Language::ALL.to_vec(),
+        },
     });
     Ok(Answer::new(Checks { checks: checks.collect() }))
 }

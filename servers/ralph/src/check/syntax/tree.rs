@@ -39,6 +39,20 @@ pub(super) fn parse(language: Language, text: &str, in_time: &dyn Fn() -> bool) 
 }
 
 fn tree(parser: &mut Parser, language: Language, text: &str, in_time: &dyn Fn() -> bool) -> Result<Tree, String> {
+    let grammar = grammar(language).ok_or("no grammar for this language is built in")?;
+    parser.set_language(&grammar).map_err(|error| format!("the grammar does not fit: {error}"))?;
+    let mut going_on = |_: &ParseState| if in_time() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+    let bytes = text.as_bytes();
+    let mut rest = |offset: usize, _: Point| bytes.get(offset..).unwrap_or_default();
+    let options = ParseOptions::new().progress_callback(&mut going_on);
+    let tree = parser.parse_with_options(&mut rest, None, Some(options));
+    // A parse that was stopped would go on where it was with the next file.
+    parser.reset();
+    tree.ok_or_else(|| "parsing took too long".to_owned())
+}
+
+/// Returns the grammar of `language`; nothing where none is built in.
+pub(crate) fn grammar(language: Language) -> Option<tree_sitter::Language> {
     let grammar = match language {
         Language::Python => tree_sitter_python::LANGUAGE,
         Language::JavaScript => tree_sitter_javascript::LANGUAGE,
@@ -57,19 +71,9 @@ fn tree(parser: &mut Parser, language: Language, text: &str, in_time: &dyn Fn() 
         Language::Swift => tree_sitter_swift::LANGUAGE,
         Language::Html => tree_sitter_html::LANGUAGE,
         Language::Css => tree_sitter_css::LANGUAGE,
-        Language::Json | Language::Yaml | Language::Toml | Language::Sql => {
-            return Err("no grammar for this language is built in".to_owned());
-        }
+        Language::Json | Language::Yaml | Language::Toml | Language::Sql => return None,
     };
-    parser.set_language(&grammar.into()).map_err(|error| format!("the grammar does not fit: {error}"))?;
-    let mut going_on = |_: &ParseState| if in_time() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
-    let bytes = text.as_bytes();
-    let mut rest = |offset: usize, _: Point| bytes.get(offset..).unwrap_or_default();
-    let options = ParseOptions::new().progress_callback(&mut going_on);
-    let tree = parser.parse_with_options(&mut rest, None, Some(options));
-    // A parse that was stopped would go on where it was with the next file.
-    parser.reset();
-    tree.ok_or_else(|| "parsing took too long".to_owned())
+    Some(grammar.into())
 }
 
 /// Collects what is wrong in `tree`, innermost first where errors lie within each other.
