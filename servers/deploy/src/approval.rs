@@ -277,6 +277,7 @@ pub fn barred(environment: &Environment, request: &Request) -> Barred {
     Barred { requester: request.record.agent.clone(), operator: environment.barred_operator.clone() }
 }
 
+#[expect(clippy::too_many_arguments, reason = "each is a fact of its own that the terms depend on")]
 fn stand(
     server: &Deploy,
     environment: &Environment,

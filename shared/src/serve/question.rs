@@ -186,7 +186,7 @@ impl Call {
     /// `input_required`, `cancelled`.
     pub async fn ask(&self, question: Question) -> Result<Replied, Refusal> {
         let Question { message, fields, subject, patience } = question;
-        let Some(params) = form(message, fields) else {
+        let Some(params) = form(message, &fields) else {
             tracing::error!("a question has a form that cannot be asked");
             return Ok(Replied { subject, reply: Reply::Dismissed });
         };
@@ -256,7 +256,7 @@ async fn ask_peer(peer: &Peer<RoleServer>, params: ElicitRequestParams, patience
 }
 
 /// Returns the question as the protocol has it. Without a title: a widespread client cancels unseen what has one.
-fn form(message: String, fields: JsonObject) -> Option<ElicitRequestParams> {
+fn form(message: String, fields: &JsonObject) -> Option<ElicitRequestParams> {
     let required: Vec<String> = fields.keys().cloned().collect();
     let schema = json!({ "type": "object", "properties": fields, "required": required });
     let requested_schema = serde_json::from_value::<ElicitationSchema>(schema).ok()?;
@@ -339,7 +339,8 @@ mod tests {
     #[test]
     fn form_has_no_title() {
         let fields = JsonObject::from_iter([("approve".to_owned(), json!({"type": "boolean", "title": "Approve"}))]);
-        let Some(ElicitRequestParams::FormElicitationParams { requested_schema, .. }) = form("?".into(), fields) else {
+        let Some(ElicitRequestParams::FormElicitationParams { requested_schema, .. }) = form("?".into(), &fields)
+        else {
             panic!("no form")
         };
         let schema = serde_json::to_value(requested_schema).unwrap();

@@ -67,7 +67,7 @@ impl Compose {
             let command = self.command(&["down", "--remove-orphans"]);
             return effect.run("`docker compose down`", &command, occasion, &occasion.folder, &|| false).map(drop);
         }
-        let wait = effect.timeout.as_secs().min(WAIT_SECONDS).max(1).to_string();
+        let wait = effect.timeout.as_secs().clamp(1, WAIT_SECONDS).to_string();
         let command = self.of_release(&["up", "--detach", "--remove-orphans", "--wait", "--wait-timeout", &wait]);
         effect.run("`docker compose up`", &command, occasion, &occasion.release_folder(), &|| false).map(drop)
     }
