@@ -2,6 +2,7 @@
 
 mod attacks;
 mod limits;
+mod masking;
 mod mysql;
 mod postgres;
 mod uses;

@@ -33,6 +33,16 @@ pub struct ConnectionConfig {
     /// stable.
     #[serde(default)]
     pub allowed_functions: Vec<String>,
+    /// Columns whose values agents never see, as `table.column` or `schema.table.column`, with `*` for any part of a name:
+    /// they may be counted, and asked whether they are NULL.
+    #[serde(default)]
+    pub masked_columns: Vec<String>,
+    /// Which tables agents may read; all when there is nothing here.
+    #[serde(default)]
+    pub tables: TablesConfig,
+    /// How long the same query is answered with the same rows, in milliseconds; at most 600000, and 0 for not at all.
+    #[serde(default = "cache_ms_default")]
+    pub cache_ms: u32,
     /// Refuses every query when the role of the connection could do more than read; otherwise the log says so.
     #[serde(default)]
     pub require_read_only_role: bool,
@@ -44,4 +54,18 @@ fn max_rows_default() -> u32 {
 
 fn timeout_ms_default() -> u32 {
     5000
+}
+
+fn cache_ms_default() -> u32 {
+    2000
+}
+
+/// Which tables agents may read, as `table` or `schema.table`, with `*` for any part of a name.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TablesConfig {
+    /// These alone may be named in a statement; every table when there are none. A view of the list may read others.
+    pub allow: Vec<String>,
+    /// These may not be read, views neither.
+    pub deny: Vec<String>,
 }

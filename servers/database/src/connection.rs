@@ -7,11 +7,13 @@ pub mod mysql;
 pub mod postgres;
 pub mod sqlite;
 
+mod statistics;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -19,14 +21,20 @@ use tokio::time::timeout;
 use tollgate_shared::refusal::Refusal;
 use tollgate_shared::serve::Call;
 
+use crate::cache::Cache;
 use crate::config::{ConnectionConfig, DatabaseConfig};
+use crate::mask::Protection;
 use crate::parameters::Parameter;
 use crate::rows::Rows;
-use crate::statement::{ReadStatement, Rules, Syntax};
+use crate::schema::{Plan, TableEntry, TableSchema};
+use crate::statement::{ReadStatement, Rules, Syntax, Warning};
 use mysql::Mysql;
 use postgres::Postgres;
 use sqlite::SqliteFile;
 use sqlite::watch::Watch;
+use statistics::Counters;
+pub use statistics::{PoolStatistics, ServerConnections};
+use tollgate_shared::content_hash::ContentHash;
 
 /// How many queries of one database run at once: enough to go on working while one is slow, few enough for their
 /// memory to be bounded.
@@ -38,6 +46,9 @@ pub const STACK_BYTES: usize = 16 * 1024 * 1024;
 
 /// How long an engine has to notice that its time is up.
 const GRACE: Duration = Duration::from_millis(500);
+
+/// Longest that an answer is given again.
+const CACHE_MS_MAX: u32 = 600_000;
 
 const NAME_BYTES_MAX: usize = 64;
 const ROWS_MAX: u32 = 10_000;
@@ -58,6 +69,9 @@ pub struct Connection {
     pub timeout: Duration,
     engine: Arc<Engine>,
     slots: Arc<Semaphore>,
+    protection: Arc<Protection>,
+    cache: Arc<Cache<Rows>>,
+    counters: Counters,
 }
 
 /// The engines that can be read.
@@ -75,15 +89,33 @@ pub struct Limits {
     pub timeout: Duration,
 }
 
-/// A table or view.
+/// Which of its rows a query answers with.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// How many at most.
+    pub rows_max: usize,
+    /// How many are left out before.
+    pub offset: u64,
+}
+
+/// Turns the digest of a statement and its values into the position where its answer begins.
+pub type Position = Box<dyn FnOnce(&ContentHash) -> Result<u64, Refusal> + Send>;
+
+/// What a query answers.
 #[derive(Debug)]
-pub struct TableEntry {
-    /// Its name.
-    pub name: String,
-    /// `table`, `view` or `virtual`.
-    pub kind: String,
-    /// How many columns it has.
-    pub columns: usize,
+pub struct Queried {
+    /// The rows.
+    pub rows: Arc<Rows>,
+    /// Whether they were there already.
+    pub cached: bool,
+    /// What in the statement looks as if it was put together from values.
+    pub warnings: Vec<Warning>,
+    /// Whether the statement says in which order its rows come.
+    pub is_sorted: bool,
+    /// Identifies the statement and its values.
+    pub digest: ContentHash,
+    /// How many rows were left out before.
+    pub offset: u64,
 }
 
 /// What an engine says of a statement that it has compiled and not run.
@@ -93,11 +125,18 @@ pub struct Inspected {
     pub kind: &'static str,
     /// The tables that are read, those behind views too.
     pub tables: Vec<String>,
+    /// The columns that the statement names, as it writes them.
+    pub columns: Vec<String>,
     /// The functions that are called, those in views too.
     pub functions: Vec<String>,
     /// How many values it takes.
     pub parameters: usize,
+    /// What in it looks as if it was put together from values.
+    pub warnings: Vec<Warning>,
 }
+
+/// How often a list of tables is asked for more when most of them may not be read.
+const LISTS_MAX: usize = 20;
 
 impl Connections {
     /// Turns the configuration into databases; opens none of them.
@@ -164,18 +203,22 @@ impl Connection {
     fn new(name: &str, config: &ConnectionConfig, workspace: &Path) -> anyhow::Result<Self> {
         ensure!((1..=ROWS_MAX).contains(&config.max_rows), "`max_rows` must be from 1 to {ROWS_MAX}");
         ensure!((1..=TIMEOUT_MS_MAX).contains(&config.timeout_ms), "`timeout_ms` must be from 1 to {TIMEOUT_MS_MAX}");
+        ensure!(config.cache_ms <= CACHE_MS_MAX, "`cache_ms` must be at most {CACHE_MS_MAX}");
+        let protection = Protection::new(&config.masked_columns, &config.tables.allow, &config.tables.deny)
+            .context("`masked_columns` or `tables` cannot be used")?;
+        let protection = Arc::new(protection);
         let timeout = Duration::from_millis(u64::from(config.timeout_ms));
         let is_postgres = ["postgres://", "postgresql://"].iter().any(|scheme| config.url.starts_with(scheme));
         let engine = if is_postgres {
-            Engine::Postgres(Arc::new(Postgres::new(config, Limits { timeout })?))
+            Engine::Postgres(Arc::new(Postgres::new(config, Limits { timeout }, Arc::clone(&protection))?))
         } else if ["mysql://", "mariadb://"].iter().any(|scheme| config.url.starts_with(scheme)) {
-            Engine::Mysql(Arc::new(Mysql::new(config, Limits { timeout })?))
+            Engine::Mysql(Arc::new(Mysql::new(config, Limits { timeout }, Arc::clone(&protection))?))
         } else {
             ensure!(
                 config.allowed_functions.is_empty() && config.schemas.is_empty(),
                 "SQLite has no such functions and schemas"
             );
-            Engine::Sqlite(SqliteFile::new(&config.url, workspace)?)
+            Engine::Sqlite(SqliteFile::new(&config.url, workspace, Arc::clone(&protection))?)
         };
         Ok(Self {
             name: name.to_owned(),
@@ -183,6 +226,9 @@ impl Connection {
             timeout,
             engine: Arc::new(engine),
             slots: Arc::new(Semaphore::new(QUERIES_MAX)),
+            protection,
+            cache: Arc::new(Cache::new(Duration::from_millis(u64::from(config.cache_ms)))),
+            counters: Counters::default(),
         })
     }
 
@@ -193,6 +239,16 @@ impl Connection {
             Engine::Sqlite(_) => "sqlite",
             Engine::Postgres(_) => "postgresql",
             Engine::Mysql(_) => "mysql",
+        }
+    }
+
+    /// Returns whose SQL it takes.
+    #[must_use]
+    pub fn syntax(&self) -> Syntax {
+        match *self.engine {
+            Engine::Sqlite(_) => Syntax::Sqlite,
+            Engine::Postgres(_) => Syntax::Postgres,
+            Engine::Mysql(_) => Syntax::Mysql,
         }
     }
 
@@ -207,33 +263,58 @@ impl Connection {
         sql: String,
         parameters: Vec<Parameter>,
         rows_max: usize,
-    ) -> Result<Rows, Refusal> {
+        position: Position,
+    ) -> Result<Queried, Refusal> {
         let rows_max = rows_max.min(self.max_rows);
-        if let Engine::Postgres(server) = &*self.engine {
-            let slot = self.slot().await?;
-            let server = Arc::clone(server);
-            return self
-                .bounded(async {
+        let result = self.queried(call, sql, parameters, rows_max, position).await;
+        self.counters.count(&result);
+        result
+    }
+
+    async fn queried(
+        &self,
+        call: &Call,
+        sql: String,
+        parameters: Vec<Parameter>,
+        rows_max: usize,
+        position: Position,
+    ) -> Result<Queried, Refusal> {
+        let started = Instant::now();
+        let prepare = Prepare { name: self.name.clone(), cache: Arc::clone(&self.cache), rows_max, started };
+        match &*self.engine {
+            Engine::Postgres(server) => {
+                self.bounded(async {
                     let statement = judged(sql, server.rules().clone()).await?;
-                    server.query(slot, &statement, &parameters, rows_max).await
+                    let ready = prepare.ready(&statement, &parameters, position)?;
+                    let Ready::Ask(ask) = ready else { return ready.answer() };
+                    let slot = self.slot().await?;
+                    let rows = Arc::clone(server).query(slot, &statement, &parameters, ask.page).await?;
+                    Ok(ask.answer(rows))
                 })
-                .await;
-        }
-        if let Engine::Mysql(server) = &*self.engine {
-            let slot = self.slot().await?;
-            let server = Arc::clone(server);
-            return self
-                .bounded(async {
+                .await
+            }
+            Engine::Mysql(server) => {
+                self.bounded(async {
                     let statement = judged(sql, server.rules().clone()).await?;
-                    server.query(slot, &statement, &parameters, rows_max).await
+                    let ready = prepare.ready(&statement, &parameters, position)?;
+                    let Ready::Ask(ask) = ready else { return ready.answer() };
+                    let slot = self.slot().await?;
+                    let rows = Arc::clone(server).query(slot, &statement, &parameters, ask.page).await?;
+                    Ok(ask.answer(rows))
                 })
-                .await;
+                .await
+            }
+            Engine::Sqlite(_) => {
+                self.run(call, move |file, watch| {
+                    let statement = ReadStatement::check(&sql, &Rules::of(Syntax::Sqlite))?;
+                    let ready = prepare.ready(&statement, &parameters, position)?;
+                    let Ready::Ask(ask) = ready else { return ready.answer() };
+                    let rows = file.query(&statement, &parameters, ask.page, watch)?;
+                    Ok(ask.answer(rows))
+                })
+                .await
+            }
         }
-        self.run(call, move |file, watch| {
-            let statement = ReadStatement::check(&sql, &Rules::of(Syntax::Sqlite))?;
-            file.query(&statement, &parameters, rows_max, watch)
-        })
-        .await
     }
 
     /// Judges `sql` and has the engine compile it, without running it.
@@ -242,48 +323,150 @@ impl Connection {
     ///
     /// What a query would be refused for.
     pub async fn inspect(&self, call: &Call, sql: String) -> Result<Inspected, Refusal> {
-        if let Engine::Postgres(server) = &*self.engine {
-            let slot = self.slot().await?;
-            let server = Arc::clone(server);
-            return self
-                .bounded(async {
+        match &*self.engine {
+            Engine::Postgres(server) => {
+                self.bounded(async {
                     let statement = judged(sql, server.rules().clone()).await?;
-                    server.inspect(slot, &statement).await
+                    Arc::clone(server).inspect(self.slot().await?, &statement).await
                 })
-                .await;
-        }
-        if let Engine::Mysql(server) = &*self.engine {
-            let slot = self.slot().await?;
-            let server = Arc::clone(server);
-            return self
-                .bounded(async {
+                .await
+            }
+            Engine::Mysql(server) => {
+                self.bounded(async {
                     let statement = judged(sql, server.rules().clone()).await?;
-                    server.inspect(slot, &statement).await
+                    Arc::clone(server).inspect(self.slot().await?, &statement).await
                 })
-                .await;
+                .await
+            }
+            Engine::Sqlite(_) => {
+                self.run(call, move |file, watch| {
+                    let statement = ReadStatement::check(&sql, &Rules::of(Syntax::Sqlite))?;
+                    file.inspect(&statement, watch)
+                })
+                .await
+            }
         }
-        self.run(call, move |file, watch| {
-            let statement = ReadStatement::check(&sql, &Rules::of(Syntax::Sqlite))?;
-            file.inspect(&statement, watch)
-        })
-        .await
     }
 
-    /// Returns up to `limit` tables and views in the order of their names, those after `after`.
+    /// Asks the engine how it would run `sql`, and does not run it.
+    ///
+    /// # Errors
+    ///
+    /// What a query would be refused for.
+    pub async fn explain(&self, call: &Call, sql: String, parameters: Vec<Parameter>) -> Result<Plan, Refusal> {
+        match &*self.engine {
+            Engine::Postgres(server) => {
+                self.bounded(async {
+                    let statement = judged(sql, server.rules().clone()).await?;
+                    Arc::clone(server).explain(self.slot().await?, &statement, &parameters).await
+                })
+                .await
+            }
+            Engine::Mysql(server) => {
+                self.bounded(async {
+                    let statement = judged(sql, server.rules().clone()).await?;
+                    Arc::clone(server).explain(self.slot().await?, &statement, &parameters).await
+                })
+                .await
+            }
+            Engine::Sqlite(_) => {
+                self.run(call, move |file, watch| {
+                    let statement = ReadStatement::check(&sql, &Rules::of(Syntax::Sqlite))?;
+                    file.explain(&statement, &parameters, watch)
+                })
+                .await
+            }
+        }
+    }
+
+    /// Returns up to `limit` tables and views that may be read, in the order of their names, those after `after`;
+    /// with `search`, those that have it in their name, their comment or the name of a column.
     ///
     /// # Errors
     ///
     /// When the database cannot be read.
-    pub async fn tables(&self, call: &Call, after: String, limit: usize) -> Result<Vec<TableEntry>, Refusal> {
-        if let Engine::Postgres(server) = &*self.engine {
-            let slot = self.slot().await?;
-            return self.bounded(Arc::clone(server).tables(slot, &after, limit)).await;
+    pub async fn tables(
+        &self,
+        call: &Call,
+        mut after: String,
+        limit: usize,
+        search: &str,
+    ) -> Result<Vec<TableEntry>, Refusal> {
+        let mut tables = Vec::new();
+        for _ in 0..LISTS_MAX {
+            let batch = self.tables_from_engine(call, after.clone(), limit, search.to_owned()).await?;
+            let is_last = batch.len() < limit;
+            let Some(last) = batch.last() else { break };
+            after = last.name.clone();
+            tables.extend(batch.into_iter().filter(|table| self.protection.allows(&table.schema, &table.plain_name)));
+            if is_last || tables.len() >= limit {
+                break;
+            }
         }
-        if let Engine::Mysql(server) = &*self.engine {
-            let slot = self.slot().await?;
-            return self.bounded(Arc::clone(server).tables(slot, &after, limit)).await;
+        tables.truncate(limit);
+        Ok(tables)
+    }
+
+    async fn tables_from_engine(
+        &self,
+        call: &Call,
+        after: String,
+        limit: usize,
+        search: String,
+    ) -> Result<Vec<TableEntry>, Refusal> {
+        match &*self.engine {
+            Engine::Postgres(server) => {
+                let slot = self.slot().await?;
+                self.bounded(Arc::clone(server).tables(slot, &after, limit, &search)).await
+            }
+            Engine::Mysql(server) => {
+                let slot = self.slot().await?;
+                self.bounded(Arc::clone(server).tables(slot, &after, limit, &search)).await
+            }
+            Engine::Sqlite(_) => self.run(call, move |file, watch| file.tables(&after, limit, &search, watch)).await,
         }
-        self.run(call, move |file, watch| file.tables(&after, limit, watch)).await
+    }
+
+    /// Returns what the catalogue says of a table or view.
+    ///
+    /// # Errors
+    ///
+    /// `unknown_table`, or `table_not_allowed` where it may not be read.
+    pub async fn describe(&self, call: &Call, table: String) -> Result<TableSchema, Refusal> {
+        let described = match &*self.engine {
+            Engine::Postgres(server) => {
+                let slot = self.slot().await?;
+                self.bounded(Arc::clone(server).describe_table(slot, &table)).await?
+            }
+            Engine::Mysql(server) => {
+                let slot = self.slot().await?;
+                self.bounded(Arc::clone(server).describe_table(slot, &table)).await?
+            }
+            Engine::Sqlite(_) => self.run(call, move |file, watch| file.describe_table(&table, watch)).await?,
+        };
+        self.protection.permit_table(&described.schema, &described.name)?;
+        Ok(described.hiding(&self.protection))
+    }
+
+    /// Forgets the answers that are kept, and returns how many they were.
+    pub fn clear_cache(&self) -> usize {
+        self.cache.clear()
+    }
+
+    /// Returns how busy it is.
+    #[must_use]
+    pub fn statistics(&self) -> PoolStatistics {
+        let server = match &*self.engine {
+            Engine::Postgres(server) => Some(server.connections()),
+            Engine::Mysql(server) => Some(server.connections()),
+            Engine::Sqlite(_) => None,
+        };
+        self.counters.statistics(
+            QUERIES_MAX - self.slots.available_permits(),
+            QUERIES_MAX,
+            server,
+            self.cache.statistics(),
+        )
     }
 
     /// Waits for one of the few places at the engine.
@@ -332,6 +515,92 @@ impl Connection {
     }
 }
 
+/// What is needed to tell whether a statement must be run.
+struct Prepare {
+    name: String,
+    cache: Arc<Cache<Rows>>,
+    rows_max: usize,
+    started: Instant,
+}
+
+/// Whether an answer is there already.
+enum Ready {
+    Kept(Queried),
+    Ask(Box<Ask>),
+}
+
+/// A statement that has to be run.
+struct Ask {
+    page: Page,
+    key: ContentHash,
+    prepare: Prepare,
+    warnings: Vec<Warning>,
+    is_sorted: bool,
+    digest: ContentHash,
+}
+
+impl Prepare {
+    fn ready(self, statement: &ReadStatement, parameters: &[Parameter], position: Position) -> Result<Ready, Refusal> {
+        let digest = digest(&self.name, statement, parameters);
+        let offset = position(&digest)?;
+        let page = Page { rows_max: self.rows_max, offset };
+        let warnings = statement.warnings().to_vec();
+        let is_sorted = statement.is_sorted();
+        // What is masked is fixed with the connection, and its cache belongs to no other.
+        let key = ContentHash::builder("tollgate database answer 1")
+            .field(digest.as_bytes())
+            .field(&offset.to_le_bytes())
+            .field(&self.rows_max.to_le_bytes())
+            .finish();
+        Ok(match self.cache.get(&key) {
+            Some(rows) => Ready::Kept(Queried { rows, cached: true, warnings, is_sorted, digest, offset }),
+            None => Ready::Ask(Box::new(Ask { page, key, prepare: self, warnings, is_sorted, digest })),
+        })
+    }
+}
+
+impl Ready {
+    fn answer(self) -> Result<Queried, Refusal> {
+        match self {
+            Self::Kept(queried) => Ok(queried),
+            Self::Ask(_) => Err(stopped()),
+        }
+    }
+}
+
+impl Ask {
+    fn answer(self, rows: Rows) -> Queried {
+        let rows = Arc::new(rows);
+        self.prepare.cache.keep(self.key, Arc::clone(&rows), rows.bytes(), self.prepare.started);
+        Queried {
+            rows,
+            cached: false,
+            warnings: self.warnings,
+            is_sorted: self.is_sorted,
+            digest: self.digest,
+            offset: self.page.offset,
+        }
+    }
+}
+
+/// Returns the SHA-256 of a connection, a statement as the engine gets it, and its values.
+fn digest(connection: &str, statement: &ReadStatement, parameters: &[Parameter]) -> ContentHash {
+    let mut digest = ContentHash::builder("tollgate database statement 1")
+        .field(connection.as_bytes())
+        .field(statement.text().as_bytes());
+    for parameter in parameters {
+        digest = match parameter {
+            Parameter::Null => digest.field(b"n").field(b""),
+            Parameter::Boolean(value) => digest.field(b"b").field(&[u8::from(*value)]),
+            Parameter::Integer(integer) => digest.field(b"i").field(&integer.to_le_bytes()),
+            Parameter::Real(real) => digest.field(b"r").field(&real.to_bits().to_le_bytes()),
+            Parameter::Text(text) => digest.field(b"t").field(text.as_bytes()),
+            Parameter::Blob(bytes) => digest.field(b"x").field(bytes),
+        };
+    }
+    digest.finish()
+}
+
 /// Judges a statement on a thread with a stack that is deep enough for any that the lexer lets through.
 async fn judged(sql: String, rules: Rules) -> Result<ReadStatement, Refusal> {
     let (done, answer) = oneshot::channel();
@@ -342,6 +611,15 @@ async fn judged(sql: String, rules: Rules) -> Result<ReadStatement, Refusal> {
         return Err(busy());
     }
     answer.await.unwrap_or_else(|_| Err(stopped()))
+}
+
+fn unknown_table(name: &str) -> Refusal {
+    let name: String = name.chars().take(100).collect();
+    Refusal::refused(
+        "unknown_table",
+        format!("there is no table or view {name:?} that may be read"),
+        "use list_tables for the names",
+    )
 }
 
 fn stopped() -> Refusal {
@@ -378,6 +656,9 @@ mod tests {
             schemas: Vec::new(),
             allowed_functions: Vec::new(),
             require_read_only_role: false,
+            masked_columns: Vec::new(),
+            tables: crate::config::TablesConfig::default(),
+            cache_ms: 0,
         }
     }
 

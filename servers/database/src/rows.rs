@@ -46,7 +46,7 @@ pub enum Cell<'a> {
 }
 
 /// The rows of an answer.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Rows {
     /// The columns, in order; names may repeat.
     pub columns: Vec<Column>,
@@ -63,10 +63,20 @@ pub struct Rows {
     /// What was left out, and how to get it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    #[serde(skip)]
+    bytes: usize,
+}
+
+impl Rows {
+    /// Returns how many bytes of JSON it has, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes + self.columns.len() * 100
+    }
 }
 
 /// One column.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Column {
     /// Its name.
     pub name: String,
@@ -82,7 +92,7 @@ pub struct Column {
 }
 
 /// A value of which only the beginning is shown.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct CutValue {
     /// Its row, from 0.
     pub row: usize,
@@ -126,8 +136,15 @@ impl RowsBuilder {
             })
             .collect();
         let value_bytes_max = (ROWS_BYTES_MAX / 2 / columns.len().max(1)).clamp(VALUE_BYTES_MIN, VALUE_BYTES_MAX);
-        let rows =
-            Rows { columns, rows: Vec::new(), row_count: 0, truncated: false, cut_values: Vec::new(), note: None };
+        let rows = Rows {
+            columns,
+            rows: Vec::new(),
+            row_count: 0,
+            truncated: false,
+            cut_values: Vec::new(),
+            note: None,
+            bytes: 0,
+        };
         Self { rows, rows_max, value_bytes_max, cut_before: None, bytes: 0 }
     }
 
@@ -143,7 +160,7 @@ impl RowsBuilder {
     pub fn push<'a>(&mut self, cells: impl Iterator<Item = Cell<'a>>) -> More {
         if self.rows.rows.len() >= self.rows_max {
             self.rows.note = Some(format!(
-                "there are more than {} rows: narrow the query, or page with LIMIT and OFFSET",
+                "there are more than {} rows: narrow the query, or pass `cursor` to go on",
                 self.rows_max
             ));
             return self.full();
@@ -164,7 +181,7 @@ impl RowsBuilder {
         }
         if self.bytes + bytes > ROWS_BYTES_MAX && !self.rows.rows.is_empty() {
             self.rows.note = Some(format!(
-                "the rows have more than {ROWS_BYTES_MAX} bytes: name fewer columns, narrow the query, or page with LIMIT and OFFSET"
+                "the rows have more than {ROWS_BYTES_MAX} bytes: name fewer columns, narrow the query, or pass `cursor` to go on"
             ));
             return self.full();
         }
@@ -187,6 +204,7 @@ impl RowsBuilder {
     #[must_use]
     pub fn finish(mut self) -> Rows {
         self.rows.row_count = self.rows.rows.len();
+        self.rows.bytes = self.bytes;
         for column in &mut self.rows.columns {
             if column.r#type.is_empty() {
                 let seen: Vec<&str> = column.seen.iter().copied().collect();

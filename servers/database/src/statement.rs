@@ -10,18 +10,24 @@ mod dialect;
 mod expansion;
 pub mod functions;
 mod lexer;
+pub mod mentions;
+mod signals;
 mod tree;
 
 use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
 
 use sqlparser::ast::Statement;
 use sqlparser::dialect::{Dialect, MySqlDialect, PostgreSqlDialect, SQLiteDialect};
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Token, Tokenizer};
+use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use tollgate_shared::refusal::Refusal;
 
 use dialect::Sqlite;
 use lexer::{Malformed, STATEMENT_BYTES_MAX, Tokens};
+use mentions::Mentions;
+pub use signals::Warning;
 
 /// Whose SQL a statement is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +77,9 @@ pub struct ReadStatement {
     types: BTreeSet<String>,
     operators: BTreeSet<String>,
     parameters: Vec<(usize, String)>,
+    mentions: Arc<Mentions>,
+    warnings: Arc<[Warning]>,
+    sorted: bool,
 }
 
 /// Words that begin statements which do something: their refusal says so even where the parser knows no more.
@@ -141,6 +150,9 @@ impl ReadStatement {
         };
         let walk = tree::walk(query, rules)?;
         expansion::check(query)?;
+        let mentions = mentions::collect(query, &tokens.text, rules.syntax);
+        let warnings = signals::warnings(query, sql, &tokens, rules.syntax);
+        let sorted = query.order_by.is_some();
         Ok(Self {
             text: tokens.text,
             kind: walk.kind,
@@ -151,6 +163,9 @@ impl ReadStatement {
             types: walk.types,
             operators: tokens.operators,
             parameters: tokens.parameters,
+            mentions: Arc::new(mentions),
+            warnings: warnings.into(),
+            sorted,
         })
     }
 
@@ -167,6 +182,9 @@ impl ReadStatement {
             types: BTreeSet::new(),
             operators: BTreeSet::new(),
             parameters: Vec::new(),
+            mentions: Arc::default(),
+            warnings: Arc::new([]),
+            sorted: false,
         }
     }
 
@@ -225,6 +243,45 @@ impl ReadStatement {
         numbers.max().unwrap_or(self.parameters.len())
     }
 
+    /// Returns where it names what.
+    #[must_use]
+    pub fn mentions(&self) -> &Mentions {
+        &self.mentions
+    }
+
+    /// Returns what in it looks as if it was put together from values.
+    #[must_use]
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    /// Returns whether its rows come in an order.
+    #[must_use]
+    pub fn is_sorted(&self) -> bool {
+        self.sorted
+    }
+
+    /// Returns the statement with parts of its text replaced, in the order of their places, or nothing when a place is not one.
+    pub(crate) fn edited(&self, edits: &[(Range<usize>, String)]) -> Option<Self> {
+        let mut text = String::with_capacity(self.text.len() * 2);
+        let mut parameters = Vec::with_capacity(self.parameters.len());
+        let mut old = self.parameters.iter().peekable();
+        let mut at = 0;
+        for (place, new) in edits {
+            while let Some((start, parameter)) = old.next_if(|(start, _)| *start < place.start) {
+                parameters.push((text.len() + start.checked_sub(at)?, parameter.clone()));
+            }
+            text.push_str(self.text.get(at..place.start)?);
+            text.push_str(new);
+            at = place.end;
+        }
+        for (start, parameter) in old {
+            parameters.push((text.len() + start.checked_sub(at)?, parameter.clone()));
+        }
+        text.push_str(self.text.get(at..)?);
+        Some(Self { text, parameters, ..self.clone() })
+    }
+
     /// Returns the text with each parameter replaced by what `with` makes of its number, from 1.
     #[must_use]
     pub fn with_parameters(&self, with: impl Fn(usize) -> String) -> String {
@@ -252,12 +309,13 @@ fn parse(tokens: &Tokens, syntax: Syntax) -> Result<Statement, Refusal> {
         true => not_read_only(&tokens.first_word),
         false => not_parsed(reason),
     };
-    let parsed = Tokenizer::new(dialect, &tokens.text).tokenize().map_err(|error| unreadable(&error.message))?;
+    let parsed =
+        Tokenizer::new(dialect, &tokens.text).tokenize_with_location().map_err(|error| unreadable(&error.message))?;
     if quoted(&parsed) != tokens.quoted {
         // The parser sees other strings or names than the engine would.
         return Err(unreadable("strings and quoted names are not told apart from the rest"));
     }
-    let mut parser = Parser::new(dialect).with_recursion_limit(RECURSION_MAX).with_tokens(parsed);
+    let mut parser = Parser::new(dialect).with_recursion_limit(RECURSION_MAX).with_tokens_with_locations(parsed);
     let statement = parser.parse_statement().map_err(|error| unreadable(&reason(error)))?;
     let rest = &parser.peek_token_ref().token;
     if *rest != Token::EOF {
@@ -267,8 +325,8 @@ fn parse(tokens: &Tokens, syntax: Syntax) -> Result<Statement, Refusal> {
 }
 
 /// Returns what the parser takes for quoted, as [`Tokens::quoted`] has it.
-fn quoted(parsed: &[Token]) -> Vec<(char, String)> {
-    let content = |token: &Token| match token {
+fn quoted(parsed: &[TokenWithSpan]) -> Vec<(char, String)> {
+    let content = |token: &TokenWithSpan| match &token.token {
         Token::Word(word) => Some((word.quote_style?, word.value.clone())),
         Token::SingleQuotedString(text) => Some(('\'', text.clone())),
         Token::HexStringLiteral(digits) => Some(('x', digits.clone())),

@@ -146,10 +146,9 @@ async fn query_answers_without_loss() {
     let server = world.start();
     assert_eq!(server.ok("list_databases", json!({})).await["databases"][0]["engine"], "mysql");
     let all = server.ok("list_tables", json!({"limit": 2})).await;
-    assert_eq!(
-        all["tables"],
-        json!([{"name": "accounts", "kind": "view", "columns": 2}, {"name": "book", "kind": "table", "columns": 4}])
-    );
+    let listed =
+        all["tables"].as_array().unwrap().iter().map(|table| json!([table["name"], table["kind"], table["columns"]]));
+    assert_eq!(listed.collect::<Vec<_>>(), [json!(["accounts", "view", 2]), json!(["book", "table", 4])]);
     let expected = json!([
         [-128, 255, 32767, -8_388_608, 4_294_967_295_u64, "-9223372036854775808", "18446744073709551615", 0.1, 2.5, "-12345678901234567890.12", {"base64": "BQ=="},
          "2024-02-29", "-838:59:59.500000", "2024-02-29 23:59:59.123456", "2024-01-02 03:04:05", 2024, "é'\\", "x", {"base64": "AP8="}, "b", "a,c", "{\"a\": 1}"],

@@ -14,7 +14,20 @@ async fn tools_are_few_and_small() {
     let server = world.start();
     let tools = server.tools().await;
     let names: Vec<&str> = tools.iter().filter_map(|tool| tool["name"].as_str()).collect();
-    assert_eq!(names, ["list_databases", "list_tables", "query", "validate_query", "cost_report"]);
+    assert_eq!(
+        names,
+        [
+            "list_databases",
+            "list_tables",
+            "describe_table",
+            "query",
+            "validate_query",
+            "explain",
+            "pool_stats",
+            "clear_cache",
+            "cost_report"
+        ]
+    );
     let bytes: usize = tools
         .iter()
         .map(|tool| json!([tool["name"], tool["description"], tool["inputSchema"]]).to_string().len())
@@ -126,7 +139,7 @@ async fn validated_statement_names_what_it_reads() {
     let sql = "WITH c AS (SELECT upper(title) AS t FROM sold WHERE copies > ?) SELECT t FROM c";
     let validated = server.ok("validate_query", json!({"sql": sql})).await;
     let expected = json!({"database": "shop", "verdict": "allowed", "statement": "select",
-        "tables": ["book", "orders", "sold"], "functions": ["sum", "upper"], "parameters": 1, "reasons": [],
+        "tables": ["book", "orders", "sold"], "columns": ["copies", "t", "title"], "functions": ["sum", "upper"], "parameters": 1, "reasons": [],
         "cost_usd": "0.00005", "cached": false});
     assert_eq!(validated, expected);
 }

@@ -27,7 +27,8 @@ pub const SHOP: &str = "
 impl World {
     /// A world with one database `shop` in the default journal mode.
     pub async fn new() -> Self {
-        Self::with("[database.connections.shop]\nurl = 'sqlite:../data/shop.db'\ntimeout_ms = 2000\n").await
+        Self::with("[database.connections.shop]\nurl = 'sqlite:../data/shop.db'\ntimeout_ms = 2000\ncache_ms = 0\n")
+            .await
     }
 
     pub async fn with(configuration: &str) -> Self {

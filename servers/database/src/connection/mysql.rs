@@ -5,11 +5,14 @@
 //! transaction, which is always rolled back. Views are taken apart and judged as statements are, since they call
 //! functions that a statement does not show.
 
+mod describe;
+mod masks;
 mod values;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,11 +28,13 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 use tokio::time::timeout;
 use tollgate_shared::refusal::Refusal;
 
-use super::{Inspected, Limits, TableEntry, timed_out};
+use super::{Inspected, Limits, Page, ServerConnections, timed_out};
 use crate::config::ConnectionConfig;
+use crate::mask::{self, Protection};
 use crate::parameters::Parameter;
 use crate::rows::{COLUMNS_MAX, More, Rows, RowsBuilder};
 use crate::statement::{ReadStatement, Rules, Syntax};
+use masks::Behind;
 
 /// How strings and names are quoted has to be what the first lock takes it for.
 const SQL_MODE: &str = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,IGNORE_SPACE";
@@ -44,6 +49,34 @@ const VIEWS_MAX: usize = 100;
 /// Engines that keep rows themselves; others open connections or files when they are read.
 const ENGINES: [&str; 8] = ["aria", "archive", "innodb", "memory", "myisam", "myrocks", "ndbcluster", "rocksdb"];
 
+type Query<'a> = sqlx::query::Query<'a, sqlx::MySql, sqlx::mysql::MySqlArguments>;
+
+/// Gives a query its values.
+fn bound<'a>(mut query: Query<'a>, parameters: &[Parameter]) -> Query<'a> {
+    for parameter in parameters {
+        query = match parameter {
+            Parameter::Null => query.bind(None::<String>),
+            Parameter::Boolean(value) => query.bind(*value),
+            Parameter::Integer(integer) => query.bind(*integer),
+            Parameter::Real(real) => query.bind(*real),
+            Parameter::Text(text) => query.bind(text.clone()),
+            Parameter::Blob(bytes) => query.bind(bytes.clone()),
+        };
+    }
+    query
+}
+
+/// Makes sure that every parameter has its value.
+fn takes(count: usize, parameters: &[Parameter]) -> Result<(), Refusal> {
+    if count == parameters.len() {
+        return Ok(());
+    }
+    Err(Refusal::invalid_arguments(
+        format!("the statement takes {count} values, and `params` has {}", parameters.len()),
+        "pass one value in `params` for each `?`, in order",
+    ))
+}
+
 /// A MySQL or MariaDB server as the operator named it.
 #[derive(Debug)]
 pub struct Mysql {
@@ -53,6 +86,8 @@ pub struct Mysql {
     read_only_role: bool,
     idle: Mutex<Vec<Idle>>,
     role: OnceCell<Vec<String>>,
+    protection: Arc<Protection>,
+    opened: AtomicU64,
 }
 
 struct Idle {
@@ -82,7 +117,7 @@ impl Mysql {
     /// # Errors
     ///
     /// A sentence that does not repeat the URL, which may hold a password.
-    pub fn new(config: &ConnectionConfig, limits: Limits) -> anyhow::Result<Self> {
+    pub fn new(config: &ConnectionConfig, limits: Limits, protection: Arc<Protection>) -> anyhow::Result<Self> {
         let options = MySqlConnectOptions::from_str(&config.url)
             .map_err(|_| anyhow!("`url` is no `mysql://user:password@host/database`"))?;
         ensure!(options.get_database().is_some_and(|name| !name.is_empty()), "`url` names no database");
@@ -103,6 +138,8 @@ impl Mysql {
             read_only_role: config.require_read_only_role,
             idle: Mutex::default(),
             role: OnceCell::new(),
+            protection,
+            opened: AtomicU64::new(0),
         })
     }
 
@@ -117,12 +154,13 @@ impl Mysql {
         slot: OwnedSemaphorePermit,
         statement: &ReadStatement,
         parameters: &[Parameter],
-        rows_max: usize,
+        page: Page,
     ) -> Result<Rows, Refusal> {
-        let mut lease = self.begin(slot, rows_max.saturating_add(1)).await?;
+        let before = usize::try_from(page.offset).unwrap_or(usize::MAX);
+        let mut lease = self.begin(slot, page.rows_max.saturating_add(1).saturating_add(before)).await?;
         let answer = async {
-            self.resolve(&mut lease, statement).await?;
-            self.run(&mut lease, statement, parameters, rows_max).await
+            let (statement, _) = self.permitted(&mut lease, statement).await?;
+            self.run(&mut lease, &statement, parameters, page).await
         }
         .await;
         lease.end().await;
@@ -137,13 +175,15 @@ impl Mysql {
     ) -> Result<Inspected, Refusal> {
         let mut lease = self.begin(slot, 1).await?;
         let inspected = async {
-            let tables = self.resolve(&mut lease, statement).await?;
-            let (parameters, _) = self.describe(&mut lease, statement).await?;
+            let (masked, tables) = self.permitted(&mut lease, statement).await?;
+            let (parameters, _) = self.describe(&mut lease, &masked).await?;
             Ok(Inspected {
                 kind: statement.kind(),
                 tables: tables.into_iter().collect(),
+                columns: statement.mentions().columns_named(),
                 functions: statement.functions().iter().cloned().collect(),
                 parameters,
+                warnings: statement.warnings().to_vec(),
             })
         }
         .await;
@@ -151,28 +191,9 @@ impl Mysql {
         inspected
     }
 
-    /// Lists tables and views.
-    pub(super) async fn tables(
-        self: Arc<Self>,
-        slot: OwnedSemaphorePermit,
-        after: &str,
-        limit: usize,
-    ) -> Result<Vec<TableEntry>, Refusal> {
-        const TABLES: &str =
-            "SELECT CAST(TABLE_NAME AS CHAR), CASE TABLE_TYPE WHEN 'VIEW' THEN 'view' ELSE 'table' END,
-                (SELECT COUNT(*) FROM information_schema.COLUMNS c
-                    WHERE c.TABLE_SCHEMA = t.TABLE_SCHEMA AND c.TABLE_NAME = t.TABLE_NAME)
-            FROM information_schema.TABLES t
-            WHERE TABLE_SCHEMA = DATABASE() AND TABLE_TYPE IN ('BASE TABLE', 'VIEW')
-                AND CAST(TABLE_NAME AS BINARY) > CAST(? AS BINARY)
-            ORDER BY CAST(TABLE_NAME AS BINARY) LIMIT ?";
-        let mut lease = self.begin(slot, usize::MAX).await?;
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = sqlx::query_as(TABLES).bind(after).bind(limit).fetch_all(lease.connection()).await;
-        lease.end().await;
-        let rows: Vec<(String, String, i64)> = rows.map_err(|error| self.refusal(&error))?;
-        let entry = |(name, kind, columns)| TableEntry { name, kind, columns: usize::try_from(columns).unwrap_or(0) };
-        Ok(rows.into_iter().map(entry).collect())
+    /// Returns how many connections there are.
+    pub(super) fn connections(&self) -> ServerConnections {
+        ServerConnections { idle: lock(&self.idle).len(), opened: self.opened.load(Ordering::Relaxed) }
     }
 
     async fn begin(self: &Arc<Self>, slot: OwnedSemaphorePermit, rows_max: usize) -> Result<Lease, Refusal> {
@@ -203,32 +224,22 @@ impl Mysql {
         lease: &mut Lease,
         statement: &ReadStatement,
         parameters: &[Parameter],
-        rows_max: usize,
+        page: Page,
     ) -> Result<Rows, Refusal> {
-        let (takes, columns) = self.describe(lease, statement).await?;
-        if takes != parameters.len() {
-            return Err(Refusal::invalid_arguments(
-                format!("the statement takes {takes} values, and `params` has {}", parameters.len()),
-                "pass one value in `params` for each `?`, in order",
-            ));
-        }
+        let (count, columns) = self.describe(lease, statement).await?;
+        takes(count, parameters)?;
         let mut answer =
-            RowsBuilder::new(columns.iter().map(|(name, known)| (name.as_str(), Some(known.as_str()))), rows_max);
-        let mut query = sqlx::query(AssertSqlSafe(statement.text().to_owned())).persistent(false);
-        for parameter in parameters {
-            query = match parameter {
-                Parameter::Null => query.bind(None::<String>),
-                Parameter::Boolean(value) => query.bind(*value),
-                Parameter::Integer(integer) => query.bind(*integer),
-                Parameter::Real(real) => query.bind(*real),
-                Parameter::Text(text) => query.bind(text.clone()),
-                Parameter::Blob(bytes) => query.bind(bytes.clone()),
-            };
-        }
+            RowsBuilder::new(columns.iter().map(|(name, known)| (name.as_str(), Some(known.as_str()))), page.rows_max);
+        let query = bound(sqlx::query(AssertSqlSafe(statement.text().to_owned())).persistent(false), parameters);
+        let mut before = page.offset;
         let mut full = false;
         {
             let mut rows = lease.connection().fetch(query);
             while let Some(row) = rows.try_next().await.map_err(|error| self.refusal(&error))? {
+                if before > 0 {
+                    before -= 1;
+                    continue;
+                }
                 let cells: Result<Vec<_>, _> = (0..row.len()).map(|index| values::made(&row, index)).collect();
                 let cells = cells.map_err(|error| self.refusal(&error))?;
                 if answer.push(cells.iter().map(values::Made::cell)) == More::Full {
@@ -280,8 +291,12 @@ impl Mysql {
         Err(not_a_read("the server does not take the statement for a read"))
     }
 
-    /// Takes the views that a statement reads apart, and returns every table.
-    async fn resolve(&self, lease: &mut Lease, statement: &ReadStatement) -> Result<BTreeSet<String>, Refusal> {
+    /// Takes the views that a statement reads apart; returns it with its masked columns replaced, and every table.
+    async fn permitted(
+        &self,
+        lease: &mut Lease,
+        statement: &ReadStatement,
+    ) -> Result<(ReadStatement, BTreeSet<String>), Refusal> {
         const TABLE: &str =
             "SELECT CAST(t.TABLE_SCHEMA AS CHAR), CAST(t.TABLE_NAME AS CHAR), LOWER(t.ENGINE), t.TABLE_TYPE,
                 CAST(v.VIEW_DEFINITION AS CHAR)
@@ -289,13 +304,19 @@ impl Mysql {
                 ON v.TABLE_SCHEMA = t.TABLE_SCHEMA AND v.TABLE_NAME = t.TABLE_NAME
             WHERE t.TABLE_SCHEMA = COALESCE(?, DATABASE()) AND t.TABLE_NAME = ?";
         type Found = (String, String, Option<String>, String, Option<String>);
-        let mut pending: Vec<(Option<String>, String)> = statement.relations().iter().cloned().collect();
+        let named = statement.relations();
+        let mut pending: Vec<(Option<String>, String)> = named.iter().cloned().collect();
         let mut seen = BTreeSet::new();
         let mut tables = BTreeSet::new();
-        while let Some((schema, name)) = pending.pop() {
+        let mut behind_names = Behind::default();
+        while let Some(called) = pending.pop() {
+            let (schema, name) = called.clone();
             let of_the_server =
                 schema.as_deref().is_some_and(|schema| schema.eq_ignore_ascii_case("information_schema"));
-            if of_the_server || !seen.insert((schema.clone(), name.clone())) {
+            if of_the_server && named.contains(&called) {
+                self.protection.permit_catalogue("information_schema", &name)?;
+            }
+            if of_the_server || !seen.insert(called.clone()) {
                 continue;
             }
             if seen.len() > VIEWS_MAX {
@@ -313,15 +334,28 @@ impl Mysql {
                 .map_err(|error| self.refusal(&error))?;
             // The name of a common table expression, or one that the server will not find either.
             let Some((schema, name, engine, kind, definition)) = found else { continue };
+            let is_named = named.contains(&called);
+            if is_named {
+                self.protection.permit_table(&schema, &name)?;
+            } else {
+                self.protection.permit_behind(&schema, &name)?;
+            }
             tables.insert(name.clone());
+            let key = (schema.clone(), name.clone());
+            behind_names
+                .note(lease.connection(), is_named.then_some(called), key.clone(), &self.protection)
+                .await
+                .map_err(|error| self.refusal(&error))?;
             if kind == "VIEW" {
                 let view = definition.filter(|text| !text.is_empty()).ok_or_else(|| hidden(&name))?;
                 let view = super::judged(view, self.rules.clone()).await.map_err(|refusal| behind(&name, &refusal))?;
-                pending.extend(
-                    view.relations()
-                        .iter()
-                        .map(|(inner, table)| (Some(inner.clone().unwrap_or_else(|| schema.clone())), table.clone())),
-                );
+                let reads: Vec<(String, String)> = view
+                    .relations()
+                    .iter()
+                    .map(|(inner, table)| (inner.clone().unwrap_or_else(|| schema.clone()), table.clone()))
+                    .collect();
+                pending.extend(reads.iter().map(|(schema, table)| (Some(schema.clone()), table.clone())));
+                behind_names.note_view(key, &view, reads);
             } else if !engine.as_deref().is_some_and(|engine| ENGINES.contains(&engine)) {
                 return Err(Refusal::refused(
                     "table_not_allowed",
@@ -330,7 +364,8 @@ impl Mysql {
                 ));
             }
         }
-        Ok(tables)
+        let masked = mask::masked(statement, &behind_names.masked()?, Syntax::Mysql)?;
+        Ok((masked, tables))
     }
 
     /// Says what went wrong, without where the server is and who asks.
@@ -467,6 +502,7 @@ async fn connect(server: &Mysql) -> Result<(MySqlConnection, u64), Refusal> {
              SET SESSION TRANSACTION READ ONLY"
         );
         sqlx::raw_sql(AssertSqlSafe(settings)).execute(&mut connection).await?;
+        server.opened.fetch_add(1, Ordering::Relaxed);
         Ok((connection, id))
     };
     match timeout(CONNECT_MAX.min(server.limits.timeout), opened).await {

@@ -6,12 +6,15 @@
 //! settings come with the connection. What a statement names is resolved in the catalogue first ([`resolve`]),
 //! since views, operators, casts and `t.f` call functions that its text does not show.
 
+mod describe;
 mod lease;
+mod masks;
 mod resolve;
 mod values;
 
 use std::collections::HashMap;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,13 +26,15 @@ use sqlx::{AssertSqlSafe, Column as _, ConnectOptions, Either, Executor, Row, St
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 use tollgate_shared::refusal::Refusal;
 
-use super::{Inspected, Limits, TableEntry, timed_out};
+use super::{Inspected, Limits, Page, ServerConnections, timed_out};
 use crate::base64;
 use crate::config::ConnectionConfig;
+use crate::mask::{self, Protection};
 use crate::parameters::Parameter;
 use crate::rows::{COLUMNS_MAX, More, Rows, RowsBuilder};
 use crate::statement::{ReadStatement, Rules, Syntax};
 use lease::{Idle, Lease};
+use masks::KnownMasks;
 use resolve::{Known, Resolution};
 
 /// What the session is told with the connection, beside its times and schemas. Such settings win over those of the
@@ -63,7 +68,10 @@ pub struct Postgres {
     idle: Mutex<Vec<Idle>>,
     role: OnceCell<Vec<String>>,
     known: Known,
+    masks: KnownMasks,
+    protection: Arc<Protection>,
     type_names: Mutex<HashMap<u32, String>>,
+    opened: AtomicU64,
 }
 
 impl Postgres {
@@ -72,7 +80,7 @@ impl Postgres {
     /// # Errors
     ///
     /// A sentence that does not repeat the URL, which may hold a password.
-    pub fn new(config: &ConnectionConfig, limits: Limits) -> anyhow::Result<Self> {
+    pub fn new(config: &ConnectionConfig, limits: Limits, protection: Arc<Protection>) -> anyhow::Result<Self> {
         let schemas: Vec<&str> = match config.schemas.as_slice() {
             [] => vec!["public"],
             schemas => schemas.iter().map(String::as_str).collect(),
@@ -107,7 +115,10 @@ impl Postgres {
             idle: Mutex::default(),
             role: OnceCell::new(),
             known: Known::default(),
+            masks: KnownMasks::default(),
+            protection,
             type_names: Mutex::default(),
+            opened: AtomicU64::new(0),
         })
     }
 
@@ -122,10 +133,10 @@ impl Postgres {
         slot: OwnedSemaphorePermit,
         statement: &ReadStatement,
         parameters: &[Parameter],
-        rows_max: usize,
+        page: Page,
     ) -> Result<Rows, Refusal> {
         let mut lease = self.begin(slot).await?;
-        let answer = self.read(&mut lease, statement, parameters, rows_max).await;
+        let answer = self.read(&mut lease, statement, parameters, page).await;
         lease.end().await;
         answer
     }
@@ -139,45 +150,20 @@ impl Postgres {
         let mut lease = self.begin(slot).await?;
         let inspected = async {
             let resolution = self.resolve(&mut lease, statement).await?;
-            let described = self.describe(&mut lease, statement).await?;
+            let masked = self.permitted(&mut lease, statement).await?;
+            let described = self.describe(&mut lease, &masked).await?;
             Ok(Inspected {
                 kind: statement.kind(),
                 tables: resolution.tables.clone(),
+                columns: statement.mentions().columns_named(),
                 functions: statement.functions().iter().cloned().collect(),
                 parameters: described.parameters.len(),
+                warnings: statement.warnings().to_vec(),
             })
         }
         .await;
         lease.end().await;
         inspected
-    }
-
-    /// Lists tables and views.
-    pub(super) async fn tables(
-        self: Arc<Self>,
-        slot: OwnedSemaphorePermit,
-        after: &str,
-        limit: usize,
-    ) -> Result<Vec<TableEntry>, Refusal> {
-        const TABLES: &str = "SELECT name, kind, columns FROM (
-                SELECT CASE WHEN nspname = ANY (current_schemas(false)) THEN relname ELSE nspname || '.' || relname END
-                        COLLATE \"C\" AS name,
-                    CASE relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'table' WHEN 'v' THEN 'view'
-                        WHEN 'm' THEN 'materialized view' ELSE 'foreign table' END AS kind,
-                    (SELECT count(*) FROM pg_attribute WHERE attrelid = class.oid AND attnum > 0 AND NOT attisdropped)
-                        AS columns
-                FROM pg_class class JOIN pg_namespace namespace ON namespace.oid = relnamespace
-                WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT relispartition AND nspname <> 'information_schema'
-                    AND nspname NOT LIKE 'pg\\_%' AND has_schema_privilege(namespace.oid, 'USAGE')
-                    AND has_any_column_privilege(class.oid, 'SELECT')) AS entry
-            WHERE name > $1 ORDER BY name LIMIT $2";
-        let mut lease = self.begin(slot).await?;
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = sqlx::query_as(TABLES).bind(after).bind(limit).fetch_all(lease.connection()).await;
-        lease.end().await;
-        let rows: Vec<(String, String, i64)> = rows.map_err(|error| self.refusal(&error))?;
-        let entry = |(name, kind, columns)| TableEntry { name, kind, columns: usize::try_from(columns).unwrap_or(0) };
-        Ok(rows.into_iter().map(entry).collect())
     }
 
     /// Opens a transaction that only reads, in a session of a role that may be used.
@@ -209,10 +195,40 @@ impl Postgres {
         lease: &mut Lease,
         statement: &ReadStatement,
         parameters: &[Parameter],
-        rows_max: usize,
+        page: Page,
     ) -> Result<Rows, Refusal> {
+        let statement = self.permitted(lease, statement).await?;
+        self.run(lease, &statement, parameters, page).await
+    }
+
+    /// Asks the catalogue what `statement` calls and reads, and returns it with its masked columns replaced.
+    async fn permitted(&self, lease: &mut Lease, statement: &ReadStatement) -> Result<ReadStatement, Refusal> {
         self.resolve(lease, statement).await?;
-        self.run(lease, statement, parameters, rows_max).await
+        let tables = self.masks.of(lease.connection(), statement, &self.protection).await;
+        let tables = tables.map_err(|failed| match failed {
+            resolve::Failed::Refused(refusal) => refusal,
+            resolve::Failed::Engine(error) => self.refusal(&error),
+        })?;
+        mask::masked(statement, &tables, Syntax::Postgres)
+    }
+
+    /// Returns how many connections there are.
+    pub(super) fn connections(&self) -> ServerConnections {
+        ServerConnections { idle: lease::lock(&self.idle).len(), opened: self.opened.load(Ordering::Relaxed) }
+    }
+
+    /// Returns the text of `statement` with parameters that come as text and are of the type that it wants.
+    async fn typed(
+        &self,
+        lease: &mut Lease,
+        statement: &ReadStatement,
+        described: &Described,
+    ) -> Result<String, Refusal> {
+        let names = self.type_names(lease, &described.parameters).await?;
+        Ok(statement.with_parameters(|number| match names.get(number - 1).map(String::as_str) {
+            None | Some("text") => format!("${number}::text"),
+            Some(name) => format!("(${number}::text::{name})"),
+        }))
     }
 
     /// Runs `statement` without asking the catalogue: the second lock alone.
@@ -221,31 +237,19 @@ impl Postgres {
         lease: &mut Lease,
         statement: &ReadStatement,
         parameters: &[Parameter],
-        rows_max: usize,
+        page: Page,
     ) -> Result<Rows, Refusal> {
+        let Page { rows_max, offset } = page;
         let described = self.describe(lease, statement).await?;
-        if described.parameters.len() != parameters.len() {
-            return Err(Refusal::invalid_arguments(
-                format!(
-                    "the statement takes {} values, and `params` has {}",
-                    described.parameters.len(),
-                    parameters.len()
-                ),
-                "pass one value in `params` for each of `$1`, `$2`, …",
-            ));
-        }
+        described.takes(parameters)?;
         let columns = &described.columns;
         let mut answer = RowsBuilder::new(
             columns.iter().map(|column| (column.name.as_str(), Some(column.shown.as_str()))),
             rows_max,
         );
         let characters = answer.cut_before();
-        let names = self.type_names(lease, &described.parameters).await?;
-        let inner = statement.with_parameters(|number| match names.get(number - 1).map(String::as_str) {
-            None | Some("text") => format!("${number}::text"),
-            Some(name) => format!("(${number}::text::{name})"),
-        });
-        let text = wrapped(&inner, columns, characters, rows_max);
+        let inner = self.typed(lease, statement, &described).await?;
+        let text = wrapped(&inner, columns, characters, rows_max, offset);
         let mut query = sqlx::query(AssertSqlSafe(text)).persistent(false);
         for parameter in parameters {
             query = query.bind(as_text(parameter));
@@ -308,9 +312,11 @@ impl Postgres {
     }
 
     async fn resolve(&self, lease: &mut Lease, statement: &ReadStatement) -> Result<Arc<Resolution>, Refusal> {
-        self.known.resolve(lease.connection(), statement, &self.rules).await.map_err(|failed| match failed {
-            resolve::Failed::Refused(refusal) => refusal,
-            resolve::Failed::Engine(error) => self.refusal(&error),
+        self.known.resolve(lease.connection(), statement, &self.rules, &self.protection).await.map_err(|failed| {
+            match failed {
+                resolve::Failed::Refused(refusal) => refusal,
+                resolve::Failed::Engine(error) => self.refusal(&error),
+            }
         })
     }
 
@@ -375,6 +381,20 @@ struct Described {
     columns: Vec<Described1>,
 }
 
+impl Described {
+    /// Makes sure that every parameter has its value.
+    fn takes(&self, parameters: &[Parameter]) -> Result<(), Refusal> {
+        let count = self.parameters.len();
+        if count == parameters.len() {
+            return Ok(());
+        }
+        Err(Refusal::invalid_arguments(
+            format!("the statement takes {count} values, and `params` has {}", parameters.len()),
+            "pass one value in `params` for each of `$1`, `$2`, …",
+        ))
+    }
+}
+
 /// What the server says of one column.
 struct Described1 {
     name: String,
@@ -383,7 +403,7 @@ struct Described1 {
 }
 
 /// Returns a statement that answers with the rows of `inner` as the text that PostgreSQL itself writes.
-fn wrapped(inner: &str, columns: &[Described1], characters: usize, rows_max: usize) -> String {
+fn wrapped(inner: &str, columns: &[Described1], characters: usize, rows_max: usize, offset: u64) -> String {
     let shown: Vec<String> = columns
         .iter()
         .enumerate()
@@ -398,7 +418,7 @@ fn wrapped(inner: &str, columns: &[Described1], characters: usize, rows_max: usi
         .collect();
     let names: Vec<String> = (0..columns.len()).map(|index| format!("c{index}")).collect();
     format!(
-        "SELECT {} FROM (\n{inner}\n) AS q ({}) LIMIT {}",
+        "SELECT {} FROM (\n{inner}\n) AS q ({}) LIMIT {} OFFSET {offset}",
         shown.join(", "),
         names.join(", "),
         rows_max.saturating_add(1)

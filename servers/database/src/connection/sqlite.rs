@@ -6,10 +6,13 @@
 //! function that it compiles, those in views too.
 
 mod authorizer;
+mod describe;
+mod masks;
 mod source;
 pub(super) mod watch;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{bail, ensure};
 use rusqlite::config::DbConfig;
@@ -18,11 +21,13 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Statement};
 use tollgate_shared::refusal::Refusal;
 
-use super::{Inspected, TableEntry, timed_out};
+use super::{Inspected, Page, timed_out};
+use crate::mask::{self, Protection};
 use crate::parameters::Parameter;
 use crate::rows::{COLUMNS_MAX, Cell, More, Rows, RowsBuilder};
-use crate::statement::ReadStatement;
+use crate::statement::{ReadStatement, Syntax};
 use authorizer::{Authorizer, Denied};
+use masks::Masks;
 use source::Source;
 use watch::{STEPS, Stop, Watch};
 
@@ -62,6 +67,7 @@ const SETTINGS: [(DbConfig, bool); 8] = [
 #[derive(Debug)]
 pub struct SqliteFile {
     path: PathBuf,
+    protection: Arc<Protection>,
 }
 
 impl SqliteFile {
@@ -70,7 +76,7 @@ impl SqliteFile {
     /// # Errors
     ///
     /// A sentence that does not repeat the URL, which may hold a password.
-    pub fn new(url: &str, workspace: &Path) -> anyhow::Result<Self> {
+    pub fn new(url: &str, workspace: &Path, protection: Arc<Protection>) -> anyhow::Result<Self> {
         let Some(path) = url.strip_prefix("sqlite:") else {
             bail!("`url` must begin with `sqlite:`, `postgres://` or `mysql://`");
         };
@@ -79,7 +85,7 @@ impl SqliteFile {
         ensure!(!path.is_empty() && !path.contains('\0'), "`url` has no path after `sqlite:`");
         ensure!(!path.contains('?'), "`url` has options; none but `?mode=ro` is taken, and files are always opened so");
         ensure!(path != ":memory:", "`url` names a database in memory, which would be empty");
-        Ok(Self { path: workspace.join(path) })
+        Ok(Self { path: workspace.join(path), protection })
     }
 
     /// Runs `statement`.
@@ -87,10 +93,10 @@ impl SqliteFile {
         &self,
         statement: &ReadStatement,
         parameters: &[Parameter],
-        rows_max: usize,
+        page: Page,
         watch: &Watch,
     ) -> Result<Rows, Refusal> {
-        self.read(watch, |session| session.query(statement, parameters, rows_max))
+        self.read(watch, |session| session.query(statement, parameters, page))
     }
 
     /// Compiles `statement` and says what it would read.
@@ -98,21 +104,17 @@ impl SqliteFile {
         self.read(watch, |session| session.inspect(statement))
     }
 
-    /// Lists tables and views.
-    pub(super) fn tables(&self, after: &str, limit: usize, watch: &Watch) -> Result<Vec<TableEntry>, Refusal> {
-        self.read(watch, |session| session.tables(after, limit))
-    }
-
     /// Opens the file, does `work`, and does it again where the file was changed under a reader without locks.
     fn read<T>(&self, watch: &Watch, work: impl Fn(&Session<'_>) -> Result<T, Refusal>) -> Result<T, Refusal> {
         let source = Source::find(&self.path)?;
         if let Some(quiet) = source.quiet() {
-            let result = Session::open(&source, Some(&quiet), watch).and_then(|session| work(&session));
+            let result =
+                Session::open(&source, Some(&quiet), watch, &self.protection).and_then(|session| work(&session));
             if quiet.still_holds(&source) {
                 return result;
             }
         }
-        Session::open(&source, None, watch).and_then(|session| work(&session))
+        Session::open(&source, None, watch, &self.protection).and_then(|session| work(&session))
     }
 }
 
@@ -125,7 +127,12 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn open(source: &Source, quiet: Option<&source::Quiet>, watch: &'a Watch) -> Result<Self, Refusal> {
+    fn open(
+        source: &Source,
+        quiet: Option<&source::Quiet>,
+        watch: &'a Watch,
+        protection: &Arc<Protection>,
+    ) -> Result<Self, Refusal> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = match quiet {
             Some(_) => Connection::open_with_flags(source.quiet_uri(), flags | OpenFlags::SQLITE_OPEN_URI),
@@ -137,11 +144,11 @@ impl<'a> Session<'a> {
         })?;
         let authorizer = Authorizer::default();
         let session = Self { connection, authorizer, watch, path: source.path().display().to_string() };
-        session.lock_down().map_err(|error| session.refusal(error))?;
+        session.lock_down(protection).map_err(|error| session.refusal(error))?;
         Ok(session)
     }
 
-    fn lock_down(&self) -> rusqlite::Result<()> {
+    fn lock_down(&self, protection: &Arc<Protection>) -> rusqlite::Result<()> {
         let connection = &self.connection;
         connection.busy_timeout(self.watch.left())?;
         for (limit, value) in LIMITS {
@@ -151,16 +158,19 @@ impl<'a> Session<'a> {
             connection.set_db_config(setting, value)?;
         }
         connection.execute_batch(
-            "PRAGMA query_only = 1; PRAGMA trusted_schema = 0; PRAGMA cell_size_check = 1; PRAGMA mmap_size = 0;
-             PRAGMA temp_store = MEMORY; PRAGMA cache_size = -4000;",
+            "PRAGMA trusted_schema = 0; PRAGMA cell_size_check = 1; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY;
+             PRAGMA cache_size = -4000;",
         )?;
         connection.execute_batch(&format!("PRAGMA hard_heap_limit = {HEAP_BYTES_MAX}"))?;
-        self.authorizer.guard(connection)?;
         let mut handler = self.watch.handler();
-        connection.progress_handler(STEPS, Some(move || handler.must_stop()))
+        connection.progress_handler(STEPS, Some(move || handler.must_stop()))?;
+        // The one thing that is written, to memory, before the session is closed to all writing.
+        let masks = Masks::install(connection, protection)?;
+        connection.execute_batch("PRAGMA query_only = 1")?;
+        self.authorizer.guard(connection, masks, Arc::clone(protection))
     }
 
-    fn query(&self, statement: &ReadStatement, parameters: &[Parameter], rows_max: usize) -> Result<Rows, Refusal> {
+    fn query(&self, statement: &ReadStatement, parameters: &[Parameter], page: Page) -> Result<Rows, Refusal> {
         let mut compiled = self.compile(statement)?;
         let places = Places::of(&compiled)?;
         places.check(parameters)?;
@@ -176,12 +186,18 @@ impl<'a> Session<'a> {
             .set_limit(Limit::SQLITE_LIMIT_LENGTH, weight.value_bytes_max())
             .map_err(|error| self.refusal(error))?;
         let columns = compiled.columns();
-        let mut answer = RowsBuilder::new(columns.iter().map(|column| (column.name(), column.decl_type())), rows_max);
+        let mut answer =
+            RowsBuilder::new(columns.iter().map(|column| (column.name(), column.decl_type())), page.rows_max);
         let width = columns.len();
         drop(columns);
         places.bind(&mut compiled, parameters).map_err(|error| self.refusal(error))?;
         let mut rows = compiled.raw_query();
+        let mut before = page.offset;
         while let Some(row) = rows.next().map_err(|error| self.refusal(error))? {
+            if before > 0 {
+                before -= 1;
+                continue;
+            }
             let cells: Result<Vec<Cell<'_>>, Error> = (0..width).map(|column| row.get_ref(column).map(cell)).collect();
             if answer.push(cells.map_err(|error| self.refusal(error))?.into_iter()) == More::Full {
                 break;
@@ -200,32 +216,17 @@ impl<'a> Session<'a> {
         Ok(Inspected {
             kind: statement.kind(),
             tables: union(statement.tables(), seen.tables),
+            columns: statement.mentions().columns_named(),
             functions: union(statement.functions(), seen.functions),
             parameters: places.count,
+            warnings: statement.warnings().to_vec(),
         })
-    }
-
-    fn tables(&self, after: &str, limit: usize) -> Result<Vec<TableEntry>, Refusal> {
-        const TABLES: &str = "SELECT name, type, ncol FROM pragma_table_list WHERE schema = 'main' \
-            AND type IN ('table', 'view', 'virtual') AND substr(name, 1, 7) <> 'sqlite_' AND name > ?1 \
-            ORDER BY name LIMIT ?2";
-        let list = || -> rusqlite::Result<Vec<TableEntry>> {
-            let mut statement = self.connection.prepare(TABLES)?;
-            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let entries = statement.query_map((after, limit), |row| {
-                let text = |column| -> rusqlite::Result<String> {
-                    Ok(String::from_utf8_lossy(row.get_ref(column)?.as_bytes().unwrap_or_default()).into_owned())
-                };
-                let columns = usize::try_from(row.get::<_, i64>(2)?).unwrap_or_default();
-                Ok(TableEntry { name: text(0)?, kind: text(1)?, columns })
-            })?;
-            entries.collect()
-        };
-        list().map_err(|error| self.refusal(error))
     }
 
     /// Compiles a statement, and asks SQLite once more whether it writes.
     fn compile(&self, statement: &ReadStatement) -> Result<Statement<'_>, Refusal> {
+        let masked = self.authorizer.of(statement)?;
+        mask::permit(statement.mentions(), &masked, Syntax::Sqlite)?;
         let compiled = self.connection.prepare(statement.text()).map_err(|error| self.refusal(error))?;
         if !compiled.readonly() || compiled.is_explain() != 0 || compiled.column_count() == 0 {
             return Err(not_a_read("SQLite does not take the statement for a read"));
@@ -273,6 +274,7 @@ impl<'a> Session<'a> {
                     format!("`{name}` is not a table of this database"),
                     "use list_tables for the tables that there are",
                 ),
+                Denied::Hidden(refusal) => refusal,
                 Denied::Other => not_a_read("the statement does more than read"),
             };
         }
@@ -442,6 +444,8 @@ mod tests {
     use crate::statement::corpus::{ATTACKS, HONEST, SCHEMA};
     use crate::statement::{Rules, Syntax};
 
+    const PAGE: Page = Page { rows_max: 10, offset: 0 };
+
     struct World {
         dir: TempDir,
         file: SqliteFile,
@@ -451,7 +455,7 @@ mod tests {
         fn new(sql: &str) -> Self {
             let dir = TempDir::new().unwrap();
             Connection::open(dir.path().join("shop.db")).unwrap().execute_batch(sql).unwrap();
-            let file = SqliteFile::new("sqlite:shop.db", dir.path()).unwrap();
+            let file = SqliteFile::new("sqlite:shop.db", dir.path(), Arc::default()).unwrap();
             Self { dir, file }
         }
 
@@ -464,7 +468,7 @@ mod tests {
         /// Runs `sql` without asking the first lock.
         fn unchecked(&self, sql: &str) -> Result<Rows, Refusal> {
             let watch = Watch::new(Duration::from_secs(2), never());
-            self.file.query(&ReadStatement::unchecked(sql), &[], 10, &watch)
+            self.file.query(&ReadStatement::unchecked(sql), &[], PAGE, &watch)
         }
 
         fn code(&self, sql: &str) -> &'static str {
@@ -535,7 +539,7 @@ mod tests {
             let statement = ReadStatement::check(sql, &Rules::of(Syntax::Sqlite)).unwrap();
             let parameters = vec![Parameter::Integer(1); usize::from(sql.contains('?'))];
             let watch = Watch::new(Duration::from_secs(5), never());
-            let refusal = world.file.query(&statement, &parameters, 10, &watch).err();
+            let refusal = world.file.query(&statement, &parameters, PAGE, &watch).err();
             // SQLite as it is built here lacks these functions.
             let missing = refusal.as_ref().is_some_and(|refusal| refusal.message.starts_with("no such function"));
             assert!(refusal.is_none() || missing, "{sql}: {refusal:?}");
@@ -589,7 +593,7 @@ mod tests {
         let watch = Watch::new(Duration::from_secs(30), token);
         let endless = "WITH RECURSIVE c (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c";
         let started = std::time::Instant::now();
-        let refusal = world.file.query(&ReadStatement::unchecked(endless), &[], 1, &watch).unwrap_err();
+        let refusal = world.file.query(&ReadStatement::unchecked(endless), &[], PAGE, &watch).unwrap_err();
         assert_eq!(refusal.code, "cancelled");
         assert!(started.elapsed() < Duration::from_secs(10));
     }

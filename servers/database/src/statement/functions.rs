@@ -916,8 +916,17 @@ const SQLITE_TABLES: &[&str] = &[
 ];
 
 /// Tables that SQLite has without anybody making them, and that tell of the file or the connection.
-const SQLITE_INTERNAL: &[&str] =
-    &["bytecode", "dbstat", "fts3tokenize", "fts5vocab", "sqlite_dbpage", "sqlite_stmt", "tables_used"];
+const SQLITE_INTERNAL: &[&str] = &[
+    "bytecode",
+    "dbstat",
+    "fts3tokenize",
+    "fts5vocab",
+    "sqlite_dbpage",
+    "sqlite_stmt",
+    "sqlite_temp_master",
+    "sqlite_temp_schema",
+    "tables_used",
+];
 
 /// Returns whether a read may call the function `name`.
 #[must_use]

@@ -19,6 +19,12 @@ const LIMIT_MAX: usize = 1000;
 /// Longest cursor: longer than the name of any table that people make.
 const CURSOR_BYTES_MAX: usize = 10_000;
 
+/// Longest text to search for.
+const SEARCH_BYTES_MAX: usize = 200;
+
+/// How much of a comment is shown.
+const COMMENT_CHARACTERS_MAX: usize = 200;
+
 /// How many bytes of names an answer has, about; names can be of any length.
 const NAMES_BYTES_MAX: usize = 60_000;
 
@@ -29,6 +35,8 @@ struct Request {
     database: Option<String>,
     /// Tables per answer, at most 1000; default 200.
     limit: Option<usize>,
+    /// Only those with this in their name, comment or a column's name.
+    search: Option<String>,
     /// From the previous answer, to go on.
     cursor: Option<String>,
 }
@@ -52,14 +60,22 @@ struct Entry {
     kind: String,
     /// How many columns it has.
     columns: usize,
+    /// How many rows it has, about, where the engine has statistics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    estimated_rows: Option<u64>,
+    /// What people wrote about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comment: Option<String>,
+    /// The columns with what was searched in their names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    matching_columns: Vec<String>,
 }
 
 pub(super) fn tool() -> Defined<Database> {
     Tool::new(
         "list_tables",
         "Tables",
-        "List the tables and views of a database. For columns, query information_schema.columns, or on SQLite \
-         pragma_table_info('<table>').",
+        "List the tables and views of a database, or search them by name, comment and column.",
         Effect::Reads,
         Price::PerCall("database.schema"),
     )
@@ -76,19 +92,32 @@ async fn run(server: Arc<Database>, request: Request, call: Call) -> Result<Answ
             "pass `cursor` as the previous answer had it",
         ));
     }
-    let found = connection.tables(&call, request.cursor.unwrap_or_default(), limit + 1).await?;
+    let search = request.search.unwrap_or_default();
+    if search.len() > SEARCH_BYTES_MAX || search.contains('\0') {
+        return Err(Refusal::invalid_arguments("`search` is too long", "search for a part of one name"));
+    }
+    let found = connection.tables(&call, request.cursor.unwrap_or_default(), limit + 1, &search).await?;
     let mut tables: Vec<Entry> = Vec::with_capacity(limit.min(found.len()));
     let mut cursor = None;
     let mut bytes = 0;
     for table in found {
-        bytes += table.name.len();
+        let comment = table.comment.map(|comment| comment.chars().take(COMMENT_CHARACTERS_MAX).collect::<String>());
+        bytes += table.name.len() + comment.as_ref().map_or(0, String::len);
+        bytes += table.matches.iter().map(String::len).sum::<usize>();
         if let Some(last) = tables.last()
             && (tables.len() == limit || bytes > NAMES_BYTES_MAX)
         {
             cursor = Some(last.name.clone());
             break;
         }
-        tables.push(Entry { name: table.name, kind: table.kind, columns: table.columns });
+        tables.push(Entry {
+            name: table.name,
+            kind: table.kind,
+            columns: table.columns,
+            estimated_rows: table.rows,
+            comment,
+            matching_columns: table.matches,
+        });
     }
     Ok(Answer::new(Tables { database: connection.name.clone(), tables, cursor }))
 }

@@ -10,6 +10,7 @@ use tollgate_shared::serve::tool::Defined;
 use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
 
 use crate::Database;
+use crate::statement::Warning;
 
 /// How many tables or functions an answer names: more than a statement of people has.
 const NAMES_MAX: usize = 200;
@@ -34,12 +35,17 @@ struct Validated {
     statement: Option<&'static str>,
     /// The tables and views that it reads, those behind views too.
     tables: Vec<String>,
+    /// The columns that it names.
+    columns: Vec<String>,
     /// The functions that it calls.
     functions: Vec<String>,
     /// How many values it takes.
     parameters: usize,
     /// Why it is refused.
     reasons: Vec<Reason>,
+    /// What in it looks as if it was put together from values.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Warning>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -84,9 +90,11 @@ async fn run(server: Arc<Database>, request: Request, call: Call) -> Result<Answ
             verdict: Verdict::Allowed,
             statement: Some(inspected.kind),
             tables: shown(inspected.tables),
+            columns: shown(inspected.columns),
             functions: shown(inspected.functions),
             parameters: inspected.parameters,
             reasons: Vec::new(),
+            warnings: inspected.warnings,
         },
         // A statement that the rules refuse or the engine cannot compile is what was asked about.
         Err(refusal) if refusal.outcome == Outcome::Refused || refusal.code == "query_failed" => Validated {
@@ -94,9 +102,11 @@ async fn run(server: Arc<Database>, request: Request, call: Call) -> Result<Answ
             verdict: Verdict::Refused,
             statement: None,
             tables: Vec::new(),
+            columns: Vec::new(),
             functions: Vec::new(),
             parameters: 0,
             reasons: vec![Reason { code: refusal.code, message: refusal.message, hint: refusal.hint }],
+            warnings: Vec::new(),
         },
         Err(refusal) => return Err(refusal),
     };

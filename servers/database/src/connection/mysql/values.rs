@@ -16,6 +16,17 @@ pub(super) enum Made<'a> {
 }
 
 impl Made<'_> {
+    /// Returns the value as people read it.
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Self::Null => String::new(),
+            Self::Integer(integer) => integer.to_string(),
+            Self::Real(real) => real.to_string(),
+            Self::Bytes(bytes) | Self::Text(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            Self::Written(text, _) => text.clone(),
+        }
+    }
+
     pub(super) fn cell(&self) -> Cell<'_> {
         match self {
             Self::Null => Cell::Null,

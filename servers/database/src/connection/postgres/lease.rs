@@ -4,6 +4,7 @@
 //! connection whose transaction was ended goes back to the others.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -135,6 +136,7 @@ async fn connect(server: &Postgres) -> Result<(PgConnection, i32), Refusal> {
             sqlx::raw_sql("SET client_connection_check_interval = 1000").execute(&mut connection).await?;
         }
         let process = sqlx::query_scalar("SELECT pg_catalog.pg_backend_pid()").fetch_one(&mut connection).await?;
+        server.opened.fetch_add(1, Ordering::Relaxed);
         Ok((connection, process))
     };
     match timeout(CONNECT_MAX.min(server.limits.timeout), opened).await {

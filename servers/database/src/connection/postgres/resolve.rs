@@ -13,6 +13,7 @@ use sqlx::postgres::PgConnection;
 use tollgate_shared::refusal::Refusal;
 
 use super::lease::lock;
+use crate::mask::Protection;
 use crate::statement::{ReadStatement, Rules, functions};
 
 const RESOLVE: &str = include_str!("resolve.sql");
@@ -82,6 +83,7 @@ impl Known {
         connection: &mut PgConnection,
         statement: &ReadStatement,
         rules: &Rules,
+        protection: &Protection,
     ) -> Result<Arc<Resolution>, Failed> {
         let names = Names::of(statement);
         if let Some((at, known)) = lock(&self.0).get(&names)
@@ -90,7 +92,7 @@ impl Known {
             return Ok(Arc::clone(known));
         }
         let found = ask(connection, &names, rules).await.map_err(Failed::Engine)?;
-        let resolution = Arc::new(judge(found).map_err(Failed::Refused)?);
+        let resolution = Arc::new(judge(found, protection).map_err(Failed::Refused)?);
         let mut known = lock(&self.0);
         if known.len() >= KNOWN_MAX {
             known.retain(|_, (at, _)| at.elapsed() < FRESH);
@@ -151,24 +153,32 @@ async fn ask(connection: &mut PgConnection, names: &Names, rules: &Rules) -> Res
         .await
 }
 
-fn judge(found: Vec<Found>) -> Result<Resolution, Refusal> {
+fn judge(found: Vec<Found>, protection: &Protection) -> Result<Resolution, Refusal> {
     let mut tables = BTreeSet::new();
     for (what, name, schema, kind) in found {
         match (what.as_str(), kind.as_deref()) {
-            ("relation", Some("r" | "p" | "v" | "m" | "t")) => {
+            ("relation" | "named", Some("r" | "p" | "v" | "m" | "t")) => {
+                let of = schema.as_deref().unwrap_or_default();
+                match (what.as_str(), of) {
+                    ("named", "pg_catalog" | "information_schema") => protection.permit_catalogue(of, &name)?,
+                    // What the engine's own views read is the engine's own.
+                    (_, "pg_catalog" | "information_schema" | "pg_toast") => {}
+                    ("named", _) => protection.permit_table(of, &name)?,
+                    _ => protection.permit_behind(of, &name)?,
+                }
                 tables.insert(match schema.as_deref() {
                     Some("public") | None => name,
                     Some(schema) => format!("{schema}.{name}"),
                 });
             }
-            ("relation", Some("f")) => {
+            ("relation" | "named", Some("f")) => {
                 return Err(Refusal::refused(
                     "table_not_allowed",
                     format!("`{name}` is on another server: reading it would open a connection or a file"),
                     "read another table, or have the operator add a connection to that server",
                 ));
             }
-            ("relation", _) => {
+            ("relation" | "named", _) => {
                 return Err(Refusal::refused(
                     "table_not_allowed",
                     format!("`{name}` is no table or view"),

@@ -71,4 +71,4 @@ SELECT 'domain', domain.typname, NULL, NULL FROM unnest($5::text[]) AS name
     JOIN pg_type type ON type.oid = to_regtype(name) JOIN pg_type domain ON domain.oid IN (type.oid, type.typelem)
     WHERE domain.typtype = 'd' AND domain.oid >= 16384 AND EXISTS (SELECT FROM pg_constraint WHERE contypid = domain.oid)
 UNION ALL
-SELECT 'relation', relname, nspname, relkind::text FROM relation
+SELECT CASE WHEN oid IN (SELECT oid FROM named) THEN 'named' ELSE 'relation' END, relname, nspname, relkind::text FROM relation

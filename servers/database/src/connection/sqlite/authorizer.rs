@@ -8,7 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::Connection;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
-use crate::statement::{Syntax, functions};
+use tollgate_shared::refusal::Refusal;
+
+use super::masks::Masks;
+use crate::mask::{self, MaskedTables, Protection};
+use crate::statement::{ReadStatement, Syntax, functions};
 
 /// Answers SQLite's questions, and remembers them.
 #[derive(Clone, Debug, Default)]
@@ -24,10 +28,12 @@ pub(super) struct Seen {
 }
 
 /// What was not allowed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Denied {
     Function(String),
     Table(String),
+    /// What the operator hides.
+    Hidden(Refusal),
     Other,
 }
 
@@ -35,13 +41,45 @@ pub(super) enum Denied {
 struct State {
     seen: Seen,
     denied: Option<Denied>,
+    masks: Masks,
+    protection: Arc<Protection>,
+    /// The tables that the statement names, in lower case.
+    named: BTreeSet<String>,
+    /// Whether the statement is our own.
+    trusted: bool,
 }
 
 impl Authorizer {
     /// Has SQLite ask from now on.
-    pub(super) fn guard(&self, connection: &Connection) -> rusqlite::Result<()> {
+    pub(super) fn guard(
+        &self,
+        connection: &Connection,
+        masks: Masks,
+        protection: Arc<Protection>,
+    ) -> rusqlite::Result<()> {
+        let mut state = lock(&self.0);
+        state.masks = masks;
+        state.protection = protection;
+        drop(state);
         let state = Arc::clone(&self.0);
-        connection.authorizer(Some(move |context: AuthContext<'_>| lock(&state).answer(context.action)))
+        connection.authorizer(Some(move |context: AuthContext<'_>| lock(&state).answer(&context)))
+    }
+
+    /// Says whether the statements that follow are our own.
+    pub(super) fn trust(&self, trusted: bool) {
+        lock(&self.0).trusted = trusted;
+    }
+
+    /// Returns the tables of `statement` that have masked columns, and remembers what it names.
+    pub(super) fn of(&self, statement: &ReadStatement) -> Result<MaskedTables, Refusal> {
+        let mut state = lock(&self.0);
+        state.named = statement.relations().iter().map(|(_, name)| name.to_lowercase()).collect();
+        state.masks.of(statement)
+    }
+
+    /// Returns what our own views begin with.
+    pub(super) fn secret(&self) -> String {
+        lock(&self.0).masks.secret.clone()
     }
 
     /// Returns what was asked for and allowed.
@@ -56,11 +94,19 @@ impl Authorizer {
 }
 
 impl State {
-    fn answer(&mut self, action: AuthAction<'_>) -> Authorization {
-        let denied = match action {
+    fn answer(&mut self, context: &AuthContext<'_>) -> Authorization {
+        if let AuthAction::Read { table_name, column_name } = context.action
+            && let Err(refusal) = self.permit_read(table_name, column_name, context)
+        {
+            self.denied.get_or_insert(Denied::Hidden(refusal));
+            return Authorization::Deny;
+        }
+        let denied = match context.action {
             AuthAction::Select | AuthAction::Recursive => None,
             AuthAction::Read { table_name, .. } if functions::is_table(Syntax::Sqlite, None, table_name) => {
-                if !functions::is_allowed_as_table(Syntax::Sqlite, table_name) && !self.seen.tables.contains(table_name)
+                if !functions::is_allowed_as_table(Syntax::Sqlite, table_name)
+                    && !self.seen.tables.contains(table_name)
+                    && !self.masks.is_ours(table_name)
                 {
                     self.seen.tables.insert(table_name.to_owned());
                 }
@@ -81,6 +127,34 @@ impl State {
                 self.denied.get_or_insert(denied);
                 Authorization::Deny
             }
+        }
+    }
+}
+
+impl State {
+    fn permit_read(&self, table: &str, column: &str, context: &AuthContext<'_>) -> Result<(), Refusal> {
+        // Of our own views, which show nothing that is hidden.
+        if context.database_name == Some("temp") || self.trusted {
+            return Ok(());
+        }
+        if self.masks.hides(table, column, context.accessor) {
+            return Err(match context.accessor {
+                Some(view) if !self.masks.is_ours(view) && !self.named.contains(&table.to_lowercase()) => {
+                    mask::hands_on(view)
+                }
+                _ => mask::untraceable("the statement reads a masked column, directly or through a view"),
+            });
+        }
+        if self.protection.allows_all() {
+            return Ok(());
+        }
+        let name = table.to_lowercase();
+        if name.starts_with("sqlite_") || name.starts_with("pragma_") {
+            self.protection.permit_catalogue("main", table)
+        } else if self.named.contains(&name) {
+            self.protection.permit_table("main", table)
+        } else {
+            self.protection.permit_behind("main", table)
         }
     }
 }
