@@ -1,5 +1,7 @@
 //! Attacks beside uses of mcp-ralph.
 
+mod changes;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
