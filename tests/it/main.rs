@@ -1,6 +1,7 @@
 //! The whole bundle, driven from outside over stdio.
 #![allow(clippy::unwrap_used, reason = "a panic is a failure")]
 
+mod commands;
 mod database;
 mod deploy;
 mod git;

@@ -24,6 +24,14 @@ pub enum Check {
     Security,
     /// Whether it tells checkers to look away, or leaves tests out.
     Guardrail,
+    /// Whether it has the form that the operator's formatter gives it.
+    Formatting,
+    /// What the operator's linters report.
+    Linting,
+    /// What the operator's type checkers report.
+    TypeChecking,
+    /// Whether the operator's tests pass.
+    Tests,
 }
 
 /// What verification ends with; later ones outweigh earlier ones, except that `skipped` beside a `pass` is a pass.
@@ -57,7 +65,7 @@ pub struct Finding {
     pub excerpt: String,
     /// What to do
     pub hint: String,
-    /// error blocks, warning fails
+    /// error blocks, warning fails, note does neither
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<String>,
     /// Number in the Common Weakness Enumeration
@@ -91,7 +99,15 @@ pub struct CheckResult {
 
 impl Check {
     /// Every check, in the order in which they run.
-    pub const ALL: [Self; 3] = [Self::Syntax, Self::Security, Self::Guardrail];
+    pub const ALL: [Self; 7] = [
+        Self::Syntax,
+        Self::Security,
+        Self::Guardrail,
+        Self::Formatting,
+        Self::Linting,
+        Self::TypeChecking,
+        Self::Tests,
+    ];
 
     /// Returns the name as in arguments and answers.
     #[must_use]
@@ -100,7 +116,17 @@ impl Check {
             Self::Syntax => "syntax",
             Self::Security => "security",
             Self::Guardrail => "guardrail",
+            Self::Formatting => "formatting",
+            Self::Linting => "linting",
+            Self::TypeChecking => "type_checking",
+            Self::Tests => "tests",
         }
+    }
+
+    /// Returns whether it is made of the operator's commands.
+    #[must_use]
+    pub fn is_command(self) -> bool {
+        matches!(self, Self::Formatting | Self::Linting | Self::TypeChecking | Self::Tests)
     }
 
     /// Returns what one run of it is charged as.
@@ -110,6 +136,10 @@ impl Check {
             Self::Syntax => syntax::SKU,
             Self::Security => security::SKU,
             Self::Guardrail => guardrail::SKU,
+            Self::Formatting => "ralph.check.formatting",
+            Self::Linting => "ralph.check.linting",
+            Self::TypeChecking => "ralph.check.type_checking",
+            Self::Tests => "ralph.check.tests",
         }
     }
 
@@ -148,6 +178,8 @@ impl Check {
             Self::Security => (security::RULES_VERSION, security::TOOL),
             // Its grammars are those of `syntax`, beside the file's name, which tells whether it holds tests.
             Self::Guardrail => (guardrail::RULES_VERSION, source.map_or("", |source| syntax::tool(source.language))),
+            // Commands have keys of their own, which also depend on other files.
+            Self::Formatting | Self::Linting | Self::TypeChecking | Self::Tests => (0, ""),
         };
         ContentHash::builder("ralph.result")
             .field(content.as_bytes())

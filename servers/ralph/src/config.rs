@@ -1,7 +1,12 @@
 //! The `[ralph]` table of `tollgate.toml`.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tollgate_shared::sandbox::Setting;
+
+use crate::command::settings::CommandSettings;
 
 /// The configuration of mcp-ralph.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -17,6 +22,12 @@ pub struct RalphConfig {
     pub parse_timeout_ms: u64,
     /// How many results are remembered; those used least recently go first. 0 remembers none.
     pub cache_entries_max: u32,
+    /// Formatters, linters, type checkers and tests, each under a name of its own.
+    pub commands: BTreeMap<String, CommandSettings>,
+    /// How commands are confined: auto, or none.
+    pub sandbox: Setting,
+    /// Further files and folders that commands may read, such as a toolchain in an unusual place.
+    pub readable: Vec<String>,
 }
 
 impl Default for RalphConfig {
@@ -26,6 +37,9 @@ impl Default for RalphConfig {
             file_bytes_max: 2 * 1024 * 1024,
             parse_timeout_ms: 5_000,
             cache_entries_max: 100_000,
+            commands: BTreeMap::new(),
+            sandbox: Setting::Auto,
+            readable: Vec::new(),
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod baseline;
 pub mod cache;
 pub mod changes;
 pub mod check;
+pub mod command;
 pub mod config;
 pub mod language;
 pub mod repository;
@@ -26,6 +27,7 @@ use tollgate_shared::serve::{Server, Startup};
 
 use cache::ResultCache;
 use check::syntax::Limits;
+use command::run::Commands;
 use config::RalphConfig;
 use roots::Roots;
 use workers::Workers;
@@ -42,6 +44,8 @@ pub struct Ralph {
     pub workers: Workers,
     /// What tells one configuration from another in the records of verified trees.
     pub rules: ContentHash,
+    /// The operator's own commands.
+    pub commands: Commands,
 }
 
 impl Server for Ralph {
@@ -58,7 +62,15 @@ impl Server for Ralph {
         let limits =
             Limits { bytes_max: config.file_bytes_max, duration_max: Duration::from_millis(config.parse_timeout_ms) };
         let roots = Roots::new(&startup.workspace, &config.roots)?;
+        let commands = config.commands.iter().map(|(name, settings)| settings.resolve(name));
+        let readable = config.readable.iter().map(|path| startup.workspace.join(path)).collect();
+        let state = startup.state_dir.path().to_owned();
+        let untrusted = config.roots.iter().map(|root| startup.workspace.join(root)).chain([startup.workspace.clone()]);
+        let untrusted = untrusted.map(|path| path.canonicalize().unwrap_or(path)).collect();
+        let commands =
+            Commands::new(commands.collect::<anyhow::Result<_>>()?, config.sandbox, readable, untrusted, state);
         Ok(Self {
+            commands,
             roots: Arc::new(roots),
             cache: ResultCache::new(startup.state_dir.clone(), config.cache_entries_max),
             limits,

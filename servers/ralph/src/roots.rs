@@ -337,6 +337,25 @@ impl Roots {
         Ok(found.into_values().collect())
     }
 
+    /// Returns the root that `place` is beneath, opened.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    pub fn opened(&self, place: &Place) -> io::Result<&Dir> {
+        self.folder(place.root)
+    }
+
+    /// Returns the path of the root that `place` is beneath, without links.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    pub fn resolved(&self, place: &Place) -> io::Result<PathBuf> {
+        let root = self.roots.get(place.root).ok_or(io::ErrorKind::NotFound)?;
+        Ok(root.open()?.resolved.clone())
+    }
+
     fn folder(&self, root: usize) -> io::Result<&Dir> {
         let root = self.roots.get(root).ok_or(io::ErrorKind::NotFound)?;
         Ok(&root.open()?.folder)
@@ -381,6 +400,18 @@ impl Place {
     #[must_use]
     pub fn beneath(&self, folder: &Self) -> Option<&Path> {
         (self.root == folder.root).then(|| self.beneath.strip_prefix(&folder.beneath).ok()).flatten()
+    }
+
+    /// Returns the number of the root that it is beneath.
+    #[must_use]
+    pub fn root(&self) -> usize {
+        self.root
+    }
+
+    /// Returns the path beneath the root.
+    #[must_use]
+    pub fn below_root(&self) -> &Path {
+        &self.beneath
     }
 }
 

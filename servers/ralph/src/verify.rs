@@ -20,7 +20,16 @@ use crate::roots::{Place, Roots, Unread};
 pub const BASE_SKU: &str = "ralph.base";
 
 /// Everything that a file may be charged as.
-pub const SKUS: &[&str] = &[BASE_SKU, syntax::SKU, security::SKU, guardrail::SKU];
+pub const SKUS: &[&str] = &[
+    BASE_SKU,
+    syntax::SKU,
+    security::SKU,
+    guardrail::SKU,
+    "ralph.check.formatting",
+    "ralph.check.linting",
+    "ralph.check.type_checking",
+    "ralph.check.tests",
+];
 
 /// What was found out about one file.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -129,11 +138,16 @@ async fn verify(
     let source = loaded.source;
     // Secrets and suppressions are looked for in any text; the other checks must know the language.
     let is_text = source.is_some() || std::str::from_utf8(&loaded.content).is_ok_and(|text| !text.contains('\0'));
-    let applies = |check: &Check| source.is_some() || matches!(check, Check::Security | Check::Guardrail) && is_text;
+    // Commands come afterwards, for many files at once.
+    let applies = |check: &Check| {
+        !check.is_command() && (source.is_some() || matches!(check, Check::Security | Check::Guardrail) && is_text)
+    };
     if !wanted.iter().any(applies) {
-        let reason = "no check knows this kind of file";
+        let is_known = source.is_some() && wanted.iter().any(|check| check.is_command());
+        let reason = if is_known { "no command is configured for it" } else { "no check knows this kind of file" };
         let report = FileReport::unchecked(path, Verdict::Skipped, reason);
-        return Ok(FileReport { sha256: Some(loaded.hash), ..report });
+        let language = source.map(|source| source.language);
+        return Ok(FileReport { sha256: Some(loaded.hash), language, ..report });
     }
     let content = Arc::new(loaded.content);
     let mut checks = Vec::with_capacity(wanted.len());
@@ -193,6 +207,9 @@ async fn checked(
             },
             Check::Security => security::check(source.map(|source| source.language), &content, limits, &stop),
             Check::Guardrail => guardrail::check(&path, &content, base.as_deref().map(Vec::as_slice), limits, &stop),
+            Check::Formatting | Check::Linting | Check::TypeChecking | Check::Tests => {
+                CheckResult::inconclusive(check, "it is made of commands")
+            }
         }
     })?;
     // A parser that panics has not verified anything.

@@ -11,6 +11,7 @@ use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
 use crate::Ralph;
 use crate::check::Check;
 use crate::check::security::dialect::Dialect;
+use crate::command::Command;
 use crate::language::Language;
 
 #[derive(Deserialize, JsonSchema)]
@@ -45,7 +46,7 @@ pub(crate) fn tool() -> Defined<Ralph> {
     .handler(run)
 }
 
-async fn run(_: Arc<Ralph>, _: ListChecksRequest, _: Call) -> Result<Answer<Checks>, Refusal> {
+async fn run(server: Arc<Ralph>, _: ListChecksRequest, _: Call) -> Result<Answer<Checks>, Refusal> {
     let checks = Check::ALL.into_iter().map(|check| match check {
         Check::Syntax => Described {
             name: check,
@@ -66,6 +67,18 @@ async fn run(_: Arc<Ralph>, _: ListChecksRequest, _: Call) -> Result<Answer<Chec
             verdicts: &["pass", "fail", "blocked", "inconclusive"],
             languages: Language::ALL.to_vec(),
         },
+        Check::Formatting | Check::Linting | Check::TypeChecking | Check::Tests => {
+            let commands: Vec<&Command> = server.commands.iter().filter(|command| command.check == check).collect();
+            let mut languages: Vec<Language> = commands.iter().flat_map(|command| command.languages.clone()).collect();
+            languages.sort_unstable_by_key(|language| language.name());
+            languages.dedup();
+            Described {
+                name: check,
+                finds: "what the operator's commands report; of those of the whole project, when the check is named",
+                verdicts: &["pass", "fail", "inconclusive"],
+                languages,
+            }
+        }
     });
     Ok(Answer::new(Checks { checks: checks.collect() }))
 }

@@ -15,6 +15,7 @@ use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
 use super::verify_file::probe;
 use crate::Ralph;
 use crate::check::{Check, Verdict};
+use crate::command::run::{self, Subject};
 use crate::roots::{self, Place};
 use crate::verify::{self, FileReport};
 
@@ -42,7 +43,7 @@ struct VerifyBatchRequest {
     /// Globs such as src/**/*.py; files that git ignores do not count
     #[serde(default)]
     globs: Vec<String>,
-    /// Which checks, see list_checks; all when left out
+    /// Which checks, see list_checks; when left out, all but those of the whole project
     checks: Option<Vec<String>>,
     /// Begin no further file after one that fails
     #[serde(default)]
@@ -76,10 +77,10 @@ pub(crate) fn tool() -> Defined<Ralph> {
         Effect::Reads,
         Price::Metered(verify::SKUS),
     )
-    .handler(run)
+    .handler(handle)
 }
 
-async fn run(server: Arc<Ralph>, request: VerifyBatchRequest, call: Call) -> Result<Answer<BatchReport>, Refusal> {
+async fn handle(server: Arc<Ralph>, request: VerifyBatchRequest, call: Call) -> Result<Answer<BatchReport>, Refusal> {
     let wanted = Check::wanted(request.checks.as_deref())?;
     let limit = request.limit.unwrap_or(LISTED_DEFAULT).clamp(1, LISTED_MAX);
     let skip = request.cursor.as_deref().map_or(Ok(0), |cursor| {
@@ -88,7 +89,12 @@ async fn run(server: Arc<Ralph>, request: VerifyBatchRequest, call: Call) -> Res
         })
     })?;
     let places = places(&server, &call, request.paths, request.globs).await?;
-    let (files, not_run) = verify_all(&server, &call, places, &wanted, request.stop_on_failure).await?;
+    let (mut subjects, not_run) = verify_all(&server, &call, places, &wanted, request.stop_on_failure).await?;
+    // What is known to fail already is not run any further either.
+    if !(request.stop_on_failure && not_run > 0) {
+        run::complete(&server, &call, &mut subjects, &wanted, request.checks.is_some()).await?;
+    }
+    let files = subjects.into_iter().map(|subject| subject.report).collect();
     Ok(Answer::new(report(files, not_run, skip, limit)))
 }
 
@@ -130,20 +136,20 @@ async fn verify_all(
     places: Vec<Place>,
     wanted: &[Check],
     stop_on_failure: bool,
-) -> Result<(Vec<FileReport>, usize), Refusal> {
+) -> Result<(Vec<Subject>, usize), Refusal> {
     let total = places.len();
     let stopped = &AtomicBool::new(false);
     // A file that was begun is finished and reported: it is paid for.
-    let files: Vec<FileReport> = stream::iter(places)
+    let files: Vec<Subject> = stream::iter(places)
         .map(|place| async move {
             if stopped.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            let report = verify::verify_on_disk(server, call, place, wanted).await?;
+            let report = verify::verify_on_disk(server, call, place.clone(), wanted).await?;
             if stop_on_failure && report.verdict >= Verdict::Fail {
                 stopped.store(true, Ordering::Relaxed);
             }
-            Ok(Some(report))
+            Ok(Some(Subject { place, given: None, report }))
         })
         .buffer_unordered(FILES_AT_A_TIME)
         .try_filter_map(|report| async move { Ok(report) })

@@ -149,6 +149,13 @@ pub(crate) fn tool() -> Defined<Ralph> {
 
 async fn run(server: Arc<Ralph>, request: VerifyChangesRequest, call: Call) -> Result<Answer<ChangesReport>, Refusal> {
     let wanted = Check::wanted(request.checks.as_deref())?;
+    if let Some(check) = wanted.iter().find(|check| request.checks.is_some() && check.is_command()) {
+        return Err(Refusal::refused(
+            "unknown_check",
+            format!("verify_changes does not run commands, and {} is made of them", check.name()),
+            "name it in `checks` of verify_batch, with the changed files",
+        ));
+    }
     let limit = request.limit.unwrap_or(LISTED_DEFAULT).clamp(1, LISTED_MAX);
     let skip = request.cursor.as_deref().map_or(Ok(0), |cursor| {
         cursor.parse::<usize>().map_err(|_| {
@@ -508,7 +515,9 @@ fn record(server: &Ralph, call: &Call, read: &Read, report: &ChangesReport, want
     if wanted != Check::ALL || report.files_changed == 0 {
         return;
     }
-    let mut checks: Vec<String> = wanted.iter().map(|check| check.name().to_owned()).collect();
+    // What the operator's commands would say is not a part of this.
+    let done = wanted.iter().filter(|check| !check.is_command());
+    let mut checks: Vec<String> = done.map(|check| check.name().to_owned()).collect();
     checks.sort();
     let verified = VerifiedTree {
         repository: repository.clone(),

@@ -10,6 +10,7 @@ use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
 
 use crate::Ralph;
 use crate::check::Check;
+use crate::command::run::{self, Subject};
 use crate::roots::{Place, Unread, quoted};
 use crate::verify::{self, FileReport};
 
@@ -20,7 +21,7 @@ struct VerifyFileRequest {
     path: String,
     /// Verify this as the file's content instead of what is on disk
     content: Option<String>,
-    /// Which checks, see list_checks; all when left out
+    /// Which checks, see list_checks; when left out, all but those of the whole project
     checks: Option<Vec<String>>,
 }
 
@@ -34,16 +35,20 @@ pub(crate) fn tool() -> Defined<Ralph> {
         Effect::Reads,
         Price::Metered(verify::SKUS),
     )
-    .handler(run)
+    .handler(handle)
 }
 
-async fn run(server: Arc<Ralph>, request: VerifyFileRequest, call: Call) -> Result<Answer<FileReport>, Refusal> {
+async fn handle(server: Arc<Ralph>, request: VerifyFileRequest, call: Call) -> Result<Answer<FileReport>, Refusal> {
     let wanted = Check::wanted(request.checks.as_deref())?;
     let place = probe(&server, &call, request.path, request.content.is_some()).await?;
+    let given = request.content.as_ref().map(|content| Arc::new(content.clone().into_bytes()));
     let report = match request.content {
-        Some(content) => verify::verify_given(&server, &call, place, content, &wanted).await?,
-        None => verify::verify_on_disk(&server, &call, place, &wanted).await?,
+        Some(content) => verify::verify_given(&server, &call, place.clone(), content, &wanted).await?,
+        None => verify::verify_on_disk(&server, &call, place.clone(), &wanted).await?,
     };
+    let mut subjects = [Subject { place, given, report }];
+    run::complete(&server, &call, &mut subjects, &wanted, request.checks.is_some()).await?;
+    let [Subject { report, .. }] = subjects;
     Ok(Answer::new(report))
 }
 
