@@ -87,6 +87,7 @@ pub const HINTS: &[&str] = &[
     "xfail",
     "expectedFailure",
     "__test__",
+    "pytest_collection_modifyitems",
     "collect_ignore",
     ".only",
     "only:",
@@ -193,6 +194,9 @@ fn python(source: &Source<'_>, marks: &mut Vec<Mark>) {
                     push(source, marks, Rule::TestSkipped, node, name);
                 }
             }
+            "function_definition" if takes_tests_out(source, node) => {
+                push(source, marks, Rule::TestSkippedSometimes, node, "pytest_collection_modifyitems");
+            }
             "string" => {
                 let text = source.of(node);
                 if text.contains(">>>") && text.contains("doctest: +SKIP") {
@@ -207,6 +211,15 @@ fn python(source: &Source<'_>, marks: &mut Vec<Mark>) {
         }
         true
     });
+}
+
+/// Returns whether `function` is the hook that takes tests out of the list of those to run.
+fn takes_tests_out(source: &Source<'_>, function: Node<'_>) -> bool {
+    let name = function.child_by_field_name("name").map(|name| source.of(name)).unwrap_or_default();
+    let body = function.child_by_field_name("body").map(|body| source.of(body)).unwrap_or_default();
+    let shortens = ["items.remove(", "items.clear(", "items.pop(", "del items"].iter().any(|word| body.contains(word));
+    // Another order is no other list.
+    name == "pytest_collection_modifyitems" && (shortens || body.contains("items[:] =") && !body.contains("sort"))
 }
 
 /// Returns whether the condition that `node` is called with always holds.

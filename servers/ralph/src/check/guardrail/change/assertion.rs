@@ -61,8 +61,20 @@ struct Reader<'r, 's> {
 pub fn of(source: &Source<'_>, names: &Names, body: Node<'_>) -> Vec<Assertion> {
     let mut reader = Reader { source, names, values: HashMap::new(), found: Vec::new() };
     reader.assigned(body);
-    reader.block(body, None, 0);
+    // Nobody runs the generator that a function with `yield` gives back.
+    let generates = source.language == Some(Language::Python) && yields(body);
+    reader.block(body, generates.then_some(Fault::NeverReached), 0);
     reader.found
+}
+
+/// Returns whether the function with `body` is a generator.
+fn yields(body: Node<'_>) -> bool {
+    let mut found = false;
+    source::walk(body, &mut |node| {
+        found |= node.kind() == "yield";
+        !found && !matches!(node.kind(), "function_definition" | "lambda" | "class_definition")
+    });
+    found
 }
 
 /// Returns whether the condition `text` always or never holds.
@@ -183,9 +195,39 @@ impl Reader<'_, '_> {
                 let used = name.is_empty() || around.matches(name).count() > 1;
                 self.block(node, fault.or((!used).then_some(Fault::NeverReached)), depth + 1);
             }
+            "lambda" | "arrow_function" | "function_expression" => {
+                let unused = self.is_unused(node);
+                self.block(node, fault.or(unused.then_some(Fault::NeverReached)), depth + 1);
+            }
             // What follows a `return` in a block of its own is not made either.
             _ => self.block(node, fault, depth + 1),
         }
+    }
+
+    /// Returns whether the function `node`, which has no name of its own, is never called: what it is assigned to is
+    /// not used, or it is to be called with each value of an empty list.
+    fn is_unused(&self, node: Node<'_>) -> bool {
+        let Some(parent) = node.parent() else { return false };
+        let name = match parent.kind() {
+            "assignment" => parent.child_by_field_name("left"),
+            "variable_declarator" => parent.child_by_field_name("name"),
+            "arguments" => {
+                let called = parent.parent().and_then(|call| call.child_by_field_name("function"));
+                return called.is_some_and(|called| self.source.of(called).starts_with("[]."));
+            }
+            _ => None,
+        };
+        let Some(name) = name.filter(|name| name.kind() == "identifier") else { return false };
+        let mut block = parent;
+        while let Some(outer) = block.parent().filter(|_| !matches!(block.kind(), "block" | "statement_block")) {
+            block = outer;
+        }
+        let mut uses = 0;
+        source::walk(block, &mut |inner| {
+            uses += usize::from(inner.kind() == "identifier" && self.source.of(inner) == self.source.of(name));
+            true
+        });
+        uses <= 1
     }
 
     fn branch(&mut self, node: Node<'_>, fault: Option<Fault>, depth: usize) {

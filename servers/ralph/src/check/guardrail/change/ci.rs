@@ -10,6 +10,9 @@ const REMOVED: ChangeRule = rule("ci_step_removed", Error, "bring the step back,
 const SOFTENED: ChangeRule = rule("ci_failure_ignored", Error, "let the step fail, and correct what it reports");
 const NARROWED: ChangeRule = rule("ci_narrowed", Error, "let it run on all that it ran on");
 
+/// Begins the reason that only a part is looked at.
+const LOOKS_AT: &str = "it looks at ";
+
 /// Deepest value of a workflow that is looked into.
 const DEPTH_MAX: usize = 40;
 
@@ -120,6 +123,8 @@ struct Run {
     triggers: Vec<String>,
     /// What it does not run on.
     exceptions: Vec<String>,
+    /// Whether a failure before a pipe counts: GitHub's `shell: bash` sees to it, its usual shell does not.
+    keeps_failures: bool,
 }
 
 /// Looks for checks that no longer run, or can no longer fail.
@@ -141,6 +146,12 @@ pub fn check(change: &Change, findings: &mut Findings) {
         .collect();
     let all: Vec<&Command> = runs.iter().flat_map(|(_, _, after)| &after.commands).collect();
     let old: Vec<&Command> = runs.iter().flat_map(|(_, before, _)| &before.commands).collect();
+    // Tests that were split over several steps are still all run.
+    let count_of = |list: &[&Command], name: &str| list.iter().filter(|other| tool(&other.text) == name).count();
+    let is_split = |command: &Command| count_of(&all, &tool(&command.text)) > count_of(&old, &tool(&command.text));
+    let less = |command: &Command, now: &Command| {
+        narrower(&command.text, &now.text).filter(|why| !why.starts_with(LOOKS_AT) || !is_split(command))
+    };
     for (file, before, after) in &runs {
         let text = file.after_text();
         let line_of = |wanted: &str| {
@@ -150,7 +161,7 @@ pub fn check(change: &Change, findings: &mut Findings) {
             let core = core(&command.text);
             let same: Vec<&&Command> = all.iter().filter(|now| self::core(&now.text) == core).collect();
             if let Some(now) = same.iter().find(|now| ignored(now).is_none()) {
-                if let Some(why) = narrower(&command.text, &now.text) {
+                if let Some(why) = less(command, now) {
                     findings.add(&NARROWED, &file.path, text, line_of(&now.text), why);
                 }
                 continue;
@@ -175,7 +186,7 @@ pub fn check(change: &Change, findings: &mut Findings) {
                 all.iter().find(|now| self::tool(&now.text) == tool && !old.iter().any(|old| old.text == now.text));
             match related {
                 Some(now) if ignored(now).is_none() => {
-                    if let Some(why) = narrower(&command.text, &now.text) {
+                    if let Some(why) = less(command, now) {
                         findings.add(&NARROWED, &file.path, text, line_of(&now.text), why);
                     }
                 }
@@ -253,6 +264,12 @@ pub fn narrower(old: &str, new: &str) -> Option<String> {
             return Some(format!("`{word} {next}` leaves something out"));
         }
     }
+    for path in before.iter().filter(|word| is_path(word) && !after.contains(word)) {
+        let below = format!("{}/", path.trim_end_matches('/'));
+        if let Some(part) = after.iter().find(|word| word.starts_with(&below) && !before.contains(word)) {
+            return Some(format!("{LOOKS_AT}{part} and no longer at all of {path}"));
+        }
+    }
     for (at, word) in before.iter().enumerate() {
         let next = before.get(at + 1).map(String::as_str).unwrap_or_default();
         let demanded = matches!(
@@ -293,9 +310,13 @@ pub fn narrower(old: &str, new: &str) -> Option<String> {
     None
 }
 
+fn is_path(word: &str) -> bool {
+    !word.starts_with('-') && (word.contains('/') || matches!(word, "test" | "tests" | "src" | "spec"))
+}
+
 fn is_ci(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
-    path.contains(".github/workflows/")
+    path.contains(".github/workflows/") && (name.ends_with(".yml") || name.ends_with(".yaml"))
         || path.contains(".github/actions/")
         || path.starts_with(".husky/")
         || path.contains(".githooks/")
@@ -337,11 +358,13 @@ fn is_ci(path: &str) -> bool {
 fn read(path: &str, text: &str) -> Option<Run> {
     let name = path.rsplit('/').next().unwrap_or(path);
     let mut run = Run::default();
-    if text.is_empty() {
+    // A workflow under another name is none.
+    if text.is_empty() || !is_ci(path) {
         return Some(run);
     }
     if name.ends_with(".yml") || name.ends_with(".yaml") {
         let value = values::yaml(text)?;
+        run.keeps_failures = text.contains("shell: bash") && !text.contains("shell: bash {0}");
         triggers(&value, &mut run);
         yaml(&value, "", None, &mut run, 0);
     } else if matches!(name, "package.json" | "composer.json") {
@@ -368,6 +391,9 @@ fn lines(name: &str, text: &str, run: &mut Run) {
     let lower = name.to_ascii_lowercase();
     let is_make = lower.contains("makefile") || lower == "justfile";
     let (mut place, mut soft) = (name.to_owned(), false);
+    // How deep in conditions and loops a line stands, and whether the script ended before it.
+    let (mut depth, mut ended) = (0_usize, false);
+    let keeps_failures = run.keeps_failures || text.contains("pipefail");
     let mut joined = String::new();
     for line in text.lines() {
         if let Some(head) = line.trim_end().strip_suffix('\\') {
@@ -385,7 +411,16 @@ fn lines(name: &str, text: &str, run: &mut Run) {
             place = trimmed.split(':').next().unwrap_or_default().to_owned();
             continue;
         }
+        match trimmed.split([' ', ';']).next().unwrap_or_default() {
+            "if" | "for" | "while" | "until" | "case" if !trimmed.ends_with("fi") && !trimmed.ends_with("done") => {
+                depth += 1;
+            }
+            "fi" | "done" | "esac" | "}" => depth = depth.saturating_sub(1),
+            _ if trimmed.ends_with('{') => depth += 1,
+            _ => {}
+        }
         match trimmed {
+            "exit" | "exit 0" if depth == 0 && !is_make => ended = true,
             "set +e" | "set +o errexit" => soft = true,
             "set -e" | "set -o errexit" => soft = false,
             _ => {}
@@ -395,6 +430,10 @@ fn lines(name: &str, text: &str, run: &mut Run) {
             Some("a failure is ignored because of the leading `-`")
         } else if soft {
             Some("`set +e` lets the script go on")
+        } else if ended {
+            Some("the script ends before it")
+        } else if !keeps_failures && is_piped(bare) {
+            Some("a pipe drops its failure")
         } else {
             None
         };
@@ -408,6 +447,15 @@ fn lines(name: &str, text: &str, run: &mut Run) {
             push(run, part, &place, ignored);
         }
     }
+}
+
+/// Returns whether the failure of a command goes lost in one that only passes text on.
+fn is_piped(text: &str) -> bool {
+    let Some((_, next)) = text.rsplit_once(" | ") else { return false };
+    matches!(
+        next.split_whitespace().next(),
+        Some("tee" | "cat" | "head" | "tail" | "sed" | "awk" | "less" | "sort" | "ts")
+    )
 }
 
 fn push(run: &mut Run, text: &str, place: &str, ignored: Option<&'static str>) {
@@ -524,7 +572,7 @@ fn softened(value: &Value) -> Option<&'static str> {
 fn commands(value: &Value, place: &str, ignored: Option<&'static str>, run: &mut Run) {
     match value {
         Value::String(text) => {
-            let mut inner = Run::default();
+            let mut inner = Run { keeps_failures: run.keeps_failures, ..Run::default() };
             lines(place, text, &mut inner);
             run.commands.extend(inner.commands.into_iter().map(|command| Command {
                 ignored: command.ignored.or(ignored),
@@ -586,7 +634,7 @@ fn ignored(command: &Command) -> Option<&'static str> {
 /// Returns a command without what makes its failure not count.
 fn core(text: &str) -> String {
     let mut text = text.trim();
-    for mark in ["||", "; true", "; exit 0", " &"] {
+    for mark in ["||", "; true", "; exit 0", " &", " | tee", " | cat", " | head", " | tail", " | sed"] {
         text = text.split(mark).next().unwrap_or(text).trim();
     }
     let text = text.strip_prefix("echo ").unwrap_or(text).trim_matches(['"', '\'']);

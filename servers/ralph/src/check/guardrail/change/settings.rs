@@ -100,6 +100,7 @@ const KEYS: &[(&str, Loosens)] = &[
     ("doctest", Off),
     ("autotests", Off),
     ("harness", Off),
+    ("test", Off),
     ("ignore_errors", On),
     ("ignore_missing_imports", On),
     ("allow_untyped*", On),
@@ -374,6 +375,10 @@ fn direction(path: &str, key: &str) -> Option<Loosens> {
     let parts: Vec<&str> = lower.split('.').collect();
     let last = *parts.last()?;
     let above = parts[..parts.len() - 1].join(".");
+    // In `Cargo.toml` it says whether a target is tested; elsewhere it names something.
+    if last == "test" && !(name == "Cargo.toml" && matches!(parts.first(), Some(&("lib" | "bin" | "test" | "bench")))) {
+        return None;
+    }
     // Files to be built or published are no files to be checked.
     if matches!(
         last,

@@ -80,6 +80,7 @@ fn corpus_of_changes_is_told_apart() {
     let corpora = [
         include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/changes-tests.txt")),
         include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/changes-settings.txt")),
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/changes-more.txt")),
     ];
     let (mut flagged, mut passed, mut wrong) = (0, 0, Vec::new());
     for case in corpora.into_iter().flat_map(cases) {

@@ -18,6 +18,8 @@ pub struct TestCase {
     pub name: String,
     /// Its own name.
     pub bare: String,
+    /// What its name is bound in, and its name.
+    place: String,
     /// Where it begins, counted from 1.
     pub line: usize,
     /// Whether a test framework would run it.
@@ -61,7 +63,51 @@ pub fn of(source: &Source<'_>) -> Vec<TestCase> {
         }
         true
     });
+    if source.language == Some(Language::Python) {
+        taken_back(source, &mut cases);
+    }
     cases
+}
+
+/// Finds the tests whose name stands for something else once the module is loaded: a later function of the same name,
+/// another value, nothing.
+fn taken_back(source: &Source<'_>, cases: &mut [TestCase]) {
+    let mut later: Vec<(String, usize)> = Vec::new();
+    source.walk(|node| {
+        let name = match node.kind() {
+            "function_definition" => node.child_by_field_name("name"),
+            "assignment" => {
+                let value = node.child_by_field_name("right").map(|value| source.of(value)).unwrap_or_default();
+                // `test_a = slow(test_a)` is still that test.
+                node.child_by_field_name("left").filter(|left| !value.contains(source.of(*left)))
+            }
+            "delete_statement" => node.named_child(0),
+            "class_definition" | "module" | "block" | "decorated_definition" | "expression_statement" => return true,
+            _ => return false,
+        };
+        if let Some(name) = name {
+            later.push((format!("{}{}", prefix(source, node), source.of(name)), node.start_position().row + 1));
+        }
+        false
+    });
+    for case in cases {
+        let is_taken = later.iter().any(|(name, line)| *name == case.place && *line > case.line);
+        case.collected &= !is_taken;
+    }
+}
+
+/// Returns where a name of Python is bound: the same for all that can take its place.
+fn prefix(source: &Source<'_>, node: Node<'_>) -> String {
+    let mut prefix = String::new();
+    let mut above = node.parent();
+    while let Some(outer) = above {
+        if outer.kind() == "class_definition" {
+            let name = outer.child_by_field_name("name").map(|name| source.of(name)).unwrap_or_default();
+            prefix = format!("{name}.{prefix}");
+        }
+        above = outer.parent();
+    }
+    prefix
 }
 
 /// Returns the names of what `source` defines.
@@ -88,6 +134,24 @@ pub fn definitions(source: &Source<'_>) -> BTreeSet<String> {
         if defines && let Some(name) = node.child_by_field_name("name") {
             let name = source.of(name);
             if name.len() > 2 {
+                found.insert(name.to_owned());
+            }
+        }
+        true
+    });
+    found
+}
+
+/// Returns the names of the modules of tests that a file of Rust declares and that are files of their own.
+#[must_use]
+pub fn modules(source: &Source<'_>) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    source.walk(|node| {
+        if node.kind() == "mod_item" && node.child_by_field_name("body").is_none() {
+            let name = node.child_by_field_name("name").map(|name| source.of(name)).unwrap_or_default();
+            let above = node.prev_sibling().filter(|sibling| sibling.kind() == "attribute_item");
+            let for_tests = above.is_some_and(|attribute| source.of(attribute).contains("test"));
+            if for_tests || name.starts_with("test") {
                 found.insert(name.to_owned());
             }
         }
@@ -403,6 +467,7 @@ fn case(source: &Source<'_>, names: &Names, node: Node<'_>, head: Head<'_>) -> T
     });
     TestCase {
         name: outer.join("::"),
+        place: format!("{}{}", prefix(source, node), head.bare),
         bare: head.bare,
         line: node.start_position().row + 1,
         collected: head.collected,

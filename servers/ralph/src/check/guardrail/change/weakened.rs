@@ -71,7 +71,14 @@ pub fn check(change: &Change, in_time: &dyn Fn() -> bool, findings: &mut Finding
     for file in &files {
         let mut used: BTreeSet<usize> = BTreeSet::new();
         for case in file.before.iter().filter(|case| case.collected) {
-            let same = file.after.iter().enumerate().position(|(at, now)| now.name == case.name && !used.contains(&at));
+            if !in_time() {
+                return;
+            }
+            let named = |collected: bool| {
+                let fits = |now: &TestCase| now.name == case.name && now.collected == collected;
+                file.after.iter().enumerate().position(|(at, now)| fits(now) && !used.contains(&at))
+            };
+            let same = named(true).or_else(|| named(false));
             match same {
                 Some(at) if file.after[at].collected => {
                     used.insert(at);
@@ -83,6 +90,7 @@ pub fn check(change: &Change, in_time: &dyn Fn() -> bool, findings: &mut Finding
         added(file, findings);
     }
     snapshots(change, findings);
+    orphaned(change, in_time, findings);
 }
 
 /// Decides on a test that is no longer where it was.
@@ -362,6 +370,33 @@ fn added(file: &File<'_>, findings: &mut Findings) {
 fn is_literal(text: &str) -> bool {
     !text.split_once('(').map_or(text, |(_, rest)| rest).contains('(')
         || ["True", "true"].iter().any(|word| text.contains(word))
+}
+
+/// Looks for modules of tests of Rust that are still there and no longer part of the program.
+fn orphaned(change: &Change, in_time: &dyn Fn() -> bool, findings: &mut Findings) {
+    let rust = || change.files.iter().filter(|file| file.path.ends_with(".rs"));
+    let modules = |path: &str, text: &str| {
+        Source::parse(path, text, in_time).map(|source| tests_of::modules(&source)).unwrap_or_default()
+    };
+    let now: Vec<(&FileChange, BTreeSet<String>)> =
+        rust().map(|file| (file, modules(&file.path, file.after_text()))).collect();
+    for (file, after) in now.iter().filter(|(file, _)| file.after.is_some()) {
+        let (folder, name) = file.path.rsplit_once('/').unwrap_or(("", &file.path));
+        let folder = match name {
+            "lib.rs" | "main.rs" | "mod.rs" => folder.to_owned(),
+            _ => file.path.trim_end_matches(".rs").to_owned(),
+        };
+        for module in modules(file.before_path(), file.before_text()).difference(after) {
+            let base = format!("{folder}/{module}");
+            let base = base.trim_start_matches('/');
+            let is_left =
+                change.kept.iter().any(|kept| *kept == format!("{base}.rs") || *kept == format!("{base}/mod.rs"));
+            if is_left && !now.iter().any(|(_, other)| other.contains(module)) {
+                let message = format!("the module {module} is there, and no longer part of the program");
+                findings.add(&UNCOLLECTED, &file.path, file.after_text(), 0, message);
+            }
+        }
+    }
 }
 
 /// Looks for snapshots that were written anew though nothing else was.
