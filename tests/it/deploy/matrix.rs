@@ -1,0 +1,141 @@
+//! The crash matrix: `kill -9` at seeded instants and inside every program of a target, for each target that runs here.
+//!
+//! `TOLLGATE_CRASH_ROUNDS` sets the rounds per target, `TOLLGATE_CRASH_SEED` the seed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use serde_json::{Map, json};
+use tokio::time::sleep;
+
+use super::world::{World, dist, history};
+
+/// Kills the server that runs it, before or after its effect, when the release or the file `kill` says so.
+const OPERATOR: &str = r#"#!/bin/sh
+content() { if [ -n "$TOLLGATE_RELEASE" ]; then cat "$TOLLGATE_RELEASE/content"; else echo nothing; fi; }
+die() { if [ "$(cat "$2.kill" 2>/dev/null)" = "$1" ]; then rm -f "$2.kill"; kill -9 $PPID; sleep 5; fi; }
+die "before-$1" "$2"
+case "$1" in
+deploy|rollback|reload) content > "$2" ;;
+verify) [ "$(cat "$2")" = "$(content)" ] || exit 1; case "$(content)" in *sick*) exit 1;; esac ;;
+esac
+die "after-$1" "$2"
+exit 0
+"#;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % end
+    }
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+fn world(target: &str) -> World {
+    let world = World::new();
+    let program = world.path("operator");
+    fs::write(&program, OPERATOR).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let (program, file) = (program.display().to_string(), world.path("world").display().to_string());
+    let command = |what: &str| format!("['{program}', '{what}', '{file}']");
+    let rules = match target {
+        "command" => format!(
+            "target = 'command'\n[deploy.environments.dev.commands]\nvalidate = {}\ndeploy = {}\nverify = {}\nrollback = {}\n",
+            command("validate"),
+            command("deploy"),
+            command("verify"),
+            command("rollback")
+        ),
+        _ => format!("reload = {}\nhealth = {{ command = ['{{release}}/check'] }}\n", command("reload")),
+    };
+    world.configure(&format!("[deploy.environments.dev]\npath = 'targets/dev/{{service}}'\n{rules}"));
+    world
+}
+
+async fn matrix(target: &str, kills: &[&str]) {
+    let world = world(target);
+    let mut random = Random(number("TOLLGATE_CRASH_SEED", 0x7011_6a7e));
+    let mut live: Option<String> = None;
+    let mut seen = BTreeMap::<String, u32>::new();
+    for round in 0..number("TOLLGATE_CRASH_ROUNDS", 16) {
+        let sick = random.below(3) == 0;
+        let version = format!("{round}{}", if sick { "-sick" } else { "" });
+        world.build("dist", &version, if sick { "exit 1" } else { "exit 0" });
+        // Every other round dies in a program of the target, the others at any instant.
+        let kill = (round % 2 == 0).then(|| kills[usize::try_from(round / 2).unwrap() % kills.len()]);
+        let marker = world.path("world.kill");
+        match kill {
+            Some(kill) => fs::write(&marker, kill).unwrap(),
+            None => drop(fs::remove_file(&marker)),
+        }
+        let mut server = world.start();
+        server.tools().await;
+        let longest = Duration::from_micros(if kill.is_some() { 20_000_000 } else { random.below(160_000) });
+        {
+            let deploying = server.try_call("deploy", dist("dev", &version), Map::new());
+            tokio::select! {
+                _ = deploying => {}
+                () = sleep(longest) => {}
+            }
+        }
+        server.kill().await;
+        let _ = fs::remove_file(&marker);
+
+        let server = world.start();
+        let states = history(&server, "dev").await;
+        let about = format!("{target} round {round} ({kill:?}): {states:?}");
+        let mine: Vec<&String> = states.iter().filter(|line| line.starts_with(&format!("{version} "))).collect();
+        assert!(mine.len() <= 1, "deployed twice: {about}");
+        let state = mine.first().and_then(|line| line.split(' ').nth(1)).unwrap_or("nothing").to_owned();
+        assert!(["nothing", "live", "failed", "rolled_back"].contains(&state.as_str()), "{about}");
+        if state == "live" {
+            assert!(!sick, "an unhealthy release is live: {about}");
+            live = Some(version);
+        }
+        *seen.entry(state).or_default() += 1;
+        assert_eq!(world.current("dev"), live, "{about}");
+        assert_eq!(
+            states.iter().filter(|line| line.ends_with(" live")).count(),
+            usize::from(live.is_some()),
+            "{about}"
+        );
+        // What the target was brought to is what the history says.
+        let there = fs::read_to_string(world.path("world")).unwrap_or_default();
+        let expected = live.as_deref().unwrap_or("nothing");
+        assert!(there.trim() == expected || (there.is_empty() && live.is_none()), "{there:?} runs: {about}");
+    }
+    world.build("dist", "last", "exit 0");
+    let server = world.start();
+    server.ok("deploy", dist("dev", "last")).await;
+    assert!(world.releases("dev").iter().all(|name| !name.starts_with('.')), "{:?}", world.releases("dev"));
+    eprintln!("{target}: {seen:?}");
+    let status = server.ok("deployment_status", json!({"environment": "dev"})).await;
+    assert_eq!(status["live"][0].get("current"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn release_directory_with_reload_survives_every_kill() {
+    matrix("release-directory", &["before-reload", "after-reload"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn command_target_survives_every_kill() {
+    let kills = [
+        "before-validate",
+        "after-validate",
+        "before-deploy",
+        "after-deploy",
+        "before-verify",
+        "after-verify",
+        "before-rollback",
+        "after-rollback",
+    ];
+    matrix("command", &kills).await;
+}
