@@ -62,7 +62,7 @@ fn of_file(command: &Command, parsed: &Parsed, code: i32, path: &str, work: &Pat
         column: reported.column,
         excerpt: String::new(),
         hint: "fix what it reports, and verify again".to_owned(),
-        severity: Some(if fails(&&*reported) { "warning" } else { "note" }.to_owned()),
+        severity: Some(if fails(&reported) { "warning" } else { "note" }.to_owned()),
         cwe: None,
         fingerprint: None,
     });

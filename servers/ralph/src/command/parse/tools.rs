@@ -276,7 +276,7 @@ fn go_test(text: &str) -> Result<Parsed, String> {
                 parsed.findings.push(failed_test(&test, None, "the test failed"));
             }
             "build-fail" => {
-                parsed.findings.push(failed_test(&text_of(&event, "ImportPath"), None, "it does not build"))
+                parsed.findings.push(failed_test(&text_of(&event, "ImportPath"), None, "it does not build"));
             }
             _ => {}
         }
