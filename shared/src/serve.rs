@@ -119,6 +119,10 @@ pub fn run<S: Server>(version: &'static str) -> ExitCode {
     serve::<S>(&arguments, version)
 }
 
+/// How much stack a thread has that runs what takes long: libraries go down into what somebody else has nested, and only
+/// what is used is taken.
+const STACK_BYTES: usize = 16 * 1024 * 1024;
+
 /// Serves `S` with arguments that are already parsed, for a program with commands of its own.
 pub fn serve<S: Server>(arguments: &CommonArguments, version: &'static str) -> ExitCode {
     if let Err(reason) = log_to_stderr(&arguments.log) {
@@ -142,7 +146,8 @@ pub fn serve<S: Server>(arguments: &CommonArguments, version: &'static str) -> E
     };
     // One thread: waking another for each step of a call costs more than the step. What takes long runs on threads of
     // its own.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = match runtime.enable_all().thread_stack_size(STACK_BYTES).build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("{}: cannot start: {error}", S::PROGRAM);

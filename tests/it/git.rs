@@ -2,6 +2,7 @@
 
 mod attacks;
 mod confinement;
+mod endless;
 mod gate;
 mod git_servers;
 mod history;

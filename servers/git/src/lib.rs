@@ -10,6 +10,7 @@ pub mod commit_message;
 pub mod config;
 pub mod fold;
 pub mod git_error;
+pub mod memory;
 pub mod moment;
 pub mod patience;
 pub mod program;
@@ -18,6 +19,7 @@ pub mod remote_url;
 pub mod repository;
 pub mod roots;
 pub mod tools;
+pub mod watch;
 pub mod worktree_file;
 pub mod worktree_path;
 

@@ -6,5 +6,6 @@ fn main() -> ExitCode {
     if let Some(code) = tollgate_shared::sandbox::divert() {
         return code;
     }
+    mcp_git::memory::bound();
     tollgate_shared::serve::run::<mcp_git::Git>(env!("CARGO_PKG_VERSION"))
 }

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::watch;
+
 /// How often a running program is looked at.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -85,7 +87,11 @@ pub fn command(program: &str) -> Command {
 /// # Errors
 ///
 /// [`Unfinished`]; then nothing of its process group is left running.
-pub fn run(
+pub fn run(command: Command, input: &[u8], time_max: Duration, stop: &dyn Fn() -> bool) -> Result<Ended, Unfinished> {
+    watch::away(time_max, || watched(command, input, time_max, stop))
+}
+
+fn watched(
     mut command: Command,
     input: &[u8],
     time_max: Duration,

@@ -1,6 +1,7 @@
 //! One repository, opened for one call.
 
 pub mod advance;
+pub mod ancestry;
 pub mod blame;
 pub mod config_paths;
 pub mod confine;
@@ -32,6 +33,7 @@ use tollgate_shared::refusal::Refusal;
 
 use crate::git_error::failed;
 use crate::roots::{FolderInRoot, Roots};
+use crate::watch;
 use confine::GitDirectories;
 
 /// A repository with a working tree; it, its git directory and all that they refer to are inside the roots.
@@ -47,17 +49,25 @@ impl OpenRepository {
     ///
     /// # Errors
     ///
-    /// `path_outside_root`, `invalid_path`, `not_a_repository`, `repository_not_owned`.
+    /// `path_outside_root`, `invalid_path`, `not_a_repository`, `unsupported_repository`, `repository_not_owned`.
     pub fn open(roots: &Roots, written: Option<&str>) -> Result<Self, Refusal> {
         let folder = roots.resolve(written)?;
         let shown = written.unwrap_or(".");
-        let worktree = nearest(&folder).ok_or_else(|| not_a_repository(shown, "there is no `.git` in it"))?;
+        let worktree = nearest(&folder, shown)?;
+        watch::reads(&[&worktree]);
         let directories = GitDirectories::find(&worktree, roots)?;
+        watch::reads(&directories.folders());
         // No search: libgit2 would go upward out of the root. The environment's GIT_DIR is not looked at either.
         let none: [&Path; 0] = [];
         let git = Repository::open_ext(&worktree, RepositoryOpenFlags::NO_SEARCH, none).map_err(|error| {
             if error.code() == ErrorCode::NotFound {
                 not_a_repository(shown, error.message())
+            } else if error.message().starts_with("unsupported") {
+                Refusal::refused(
+                    "unsupported_repository",
+                    format!("the repository is of a format that cannot be read: {}", error.message()),
+                    "have a human use git itself; SHA-1 objects and plain refs can be read",
+                )
             } else {
                 failed("open the repository")(error)
             }
@@ -100,8 +110,18 @@ pub fn operation_in_progress(operation: &str) -> Refusal {
 }
 
 /// Returns the nearest folder upward with a `.git`, which may be a folder, a file or a link.
-fn nearest(folder: &FolderInRoot) -> Option<PathBuf> {
-    folder.upward().find(|folder| fs::symlink_metadata(folder.join(".git")).is_ok()).map(Path::to_owned)
+///
+/// A bare repository on the way is not taken for the one around it, which it has nothing to do with.
+fn nearest(folder: &FolderInRoot, shown: &str) -> Result<PathBuf, Refusal> {
+    for folder in folder.upward() {
+        if fs::symlink_metadata(folder.join(".git")).is_ok() {
+            return Ok(folder.to_owned());
+        }
+        if ["HEAD", "objects", "refs"].iter().all(|name| fs::symlink_metadata(folder.join(name)).is_ok()) {
+            return Err(not_a_repository(shown, "it is bare, or git's own directory, and has no working tree"));
+        }
+    }
+    Err(not_a_repository(shown, "there is no `.git` in it"))
 }
 
 fn not_a_repository(shown: &str, why: &str) -> Refusal {

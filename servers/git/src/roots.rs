@@ -1,15 +1,20 @@
 //! The folders that repositories may be in.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tollgate_shared::refusal::Refusal;
 
 use crate::branch_name::quoted;
+use crate::repository::confine::Fingerprint;
 
 /// Longest path that is looked at: what Linux takes.
 pub const PATH_BYTES_MAX: usize = 4096;
+
+/// How many git directories are remembered; fleets have tens.
+const CHECKED_MAX: usize = 256;
 
 /// The folders that the operator opened to agents; nothing outside them is read or written.
 #[derive(Debug)]
@@ -18,6 +23,8 @@ pub struct Roots {
     configured: Vec<PathBuf>,
     /// Resolved once: a root that somebody replaces with a symbolic link afterwards leads nowhere new.
     resolved: Vec<OnceLock<PathBuf>>,
+    /// Git directories in which nothing leads anywhere, and what they looked like then.
+    checked: Mutex<HashMap<PathBuf, Fingerprint>>,
 }
 
 /// A folder that exists, without symbolic links, at or below a root.
@@ -33,7 +40,7 @@ impl Roots {
     pub fn new(workspace: PathBuf, configured: &[String]) -> Self {
         let configured: Vec<PathBuf> = configured.iter().map(|root| workspace.join(root)).collect();
         let resolved = configured.iter().map(|_| OnceLock::new()).collect();
-        Self { workspace, configured, resolved }
+        Self { workspace, configured, resolved, checked: Mutex::default() }
     }
 
     /// Resolves the folder that a caller named, relative to the workspace; the first root when none was named.
@@ -73,6 +80,21 @@ impl Roots {
     #[must_use]
     pub fn contain(&self, path: &Path) -> bool {
         fs::canonicalize(path).is_ok_and(|path| self.root_of(&path).is_some())
+    }
+
+    /// Returns whether the git directory `own` looks as it did when nothing in it led anywhere.
+    #[must_use]
+    pub fn is_checked(&self, own: &Path, now: &Fingerprint) -> bool {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner).get(own) == Some(now)
+    }
+
+    /// Notes that nothing in the git directory `own` leads anywhere while it looks like `now`.
+    pub fn note_checked(&self, own: &Path, now: Fingerprint) {
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if checked.len() >= CHECKED_MAX {
+            checked.clear();
+        }
+        checked.insert(own.to_owned(), now);
     }
 
     /// The refusal of a path, named `what`, that is outside every root.

@@ -21,9 +21,11 @@ pub const FILE_BYTES_MAX: u64 = 100 * 1024 * 1024;
 
 /// The mode of a file that is not executable.
 pub const MODE_FILE: u32 = 0o100_644;
-/// The other modes of what is a file in git.
+/// The mode of a file that is.
 const MODE_EXECUTABLE: u32 = 0o100_755;
-const MODE_LINK: u32 = 0o120_000;
+
+/// The mode of a symbolic link.
+pub const MODE_LINK: u32 = 0o120_000;
 
 /// The mode of a submodule, which is no file.
 pub const MODE_COMMIT: u32 = 0o160_000;
@@ -94,6 +96,7 @@ pub fn store(
             Ok(entry(path, id, MODE_LINK, &stat))
         }
         (Opened::File(file), stat) => {
+            refuse_large(&stat, FILE_BYTES_MAX)?;
             let id = store_content(repository, path, file, FILE_BYTES_MAX)?;
             Ok(entry(path, id, mode(repository, &stat, known_mode), &stat))
         }
@@ -120,6 +123,7 @@ pub fn peek(
     let (content, mode) = match opened {
         Opened::Link(target) => (target, MODE_LINK),
         Opened::File(file) => {
+            refuse_large(&stat, bytes_max)?;
             let mut content = Vec::new();
             file.take(bytes_max + 1).read_to_end(&mut content).map_err(|error| failed(&error))?;
             (content, mode(repository, &stat, known_mode))
@@ -165,6 +169,7 @@ pub fn identify(
         }
         Opened::File(file) => file,
     };
+    refuse_large(&stat, FILE_BYTES_MAX)?;
     let mut content = Vec::new();
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut content).map_err(|error| failed(&error))?;
     if content.len() as u64 > FILE_BYTES_MAX {
@@ -314,6 +319,11 @@ pub fn remove(worktree: &Path, path: &[u8]) -> Result<(), Unreadable> {
 pub fn remove_empty_folder(worktree: &Path, path: &[u8]) -> Result<(), Unreadable> {
     let (folder, name) = parent(worktree, path)?;
     unlinkat(&folder, name, AtFlags::REMOVEDIR).map_err(unreadable)
+}
+
+/// Refuses a file that is too large before any of it is read.
+fn refuse_large(stat: &Stat, bytes_max: u64) -> Result<(), Unreadable> {
+    if u64::try_from(stat.st_size).is_ok_and(|bytes| bytes > bytes_max) { Err(Unreadable::TooLarge) } else { Ok(()) }
 }
 
 fn store_content(repository: &Repository, path: &[u8], content: impl Read, bytes_max: u64) -> Result<Oid, Unreadable> {

@@ -197,6 +197,38 @@ async fn configuration_that_reads_files_outside_is_refused() {
     assert_eq!(server.ok("git_log", json!({"max_count": 1})).await["commits"][0]["author"], "Insider");
 }
 
+/// What was found harmless before is looked at again when it changes, whatever times files are given.
+#[tokio::test]
+async fn what_changes_after_it_was_checked_is_checked_again() {
+    let secret = "[user]\nname = outsider\n";
+    for spoil in ["config", "alternates", "pack"] {
+        let world = World::new();
+        fs::write(world.path("outside.config"), secret).unwrap();
+        let git = world.work().join(".git");
+        fs::create_dir_all(git.join("objects/info")).unwrap();
+        tokio::time::sleep(Duration::from_millis(2100)).await;
+        let server = world.start();
+        for _ in 0..3 {
+            server.ok("git_status", json!({})).await;
+        }
+        let config = git.join("config");
+        let times = fs::metadata(&config).unwrap().modified().unwrap();
+        match spoil {
+            "config" => {
+                let text = fs::read_to_string(&config).unwrap();
+                fs::write(&config, format!("{text}[include]\npath = ../../outside.config\n")).unwrap();
+                fs::File::options().write(true).open(&config).unwrap().set_modified(times).unwrap();
+            }
+            "alternates" => {
+                let objects = world.path("outside/.git/objects");
+                fs::write(git.join("objects/info/alternates"), format!("{}\n", objects.display())).unwrap();
+            }
+            _ => symlink(world.path("outside.config"), git.join("objects/pack/pack-x.pack")).unwrap(),
+        }
+        assert_eq!(server.refused("git_status", json!({})).await["code"], "path_outside_root", "{spoil}");
+    }
+}
+
 #[tokio::test]
 async fn root_files_of_the_working_tree_that_are_links_outside_are_refused() {
     for name in [".gitignore", ".gitattributes", ".gitmodules"] {

@@ -7,7 +7,9 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use git2::Repository;
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
@@ -31,6 +33,12 @@ const PACK_NAMES_MAX: usize = 100_000;
 
 /// Longest configuration that is read; real ones have a page.
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Largest index and list of packed refs, which libgit2 holds in memory: those of a million files and as many refs.
+const DATA_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Longest text that git reads by itself: real lists of patterns have a page or ten, and each file is compared with all.
+const TEXT_BYTES_MAX: u64 = 1024 * 1024;
 
 /// How many configuration files include one another at most; libgit2 itself stops at a depth of ten.
 const CONFIGS_MAX: usize = 64;
@@ -65,6 +73,36 @@ const OWN_FILES: &[&str] = &["HEAD", "index", "logs/HEAD", "MERGE_HEAD", "common
 /// What git reads from the root of a working tree by itself.
 const WORKTREE_FILES: &[&str] = &[".gitignore", ".gitattributes", ".gitmodules"];
 
+/// How long ago a file must have changed for its time of change to tell it from a later state: clocks of file systems tick
+/// in milliseconds.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
+
+/// What would differ if objects or configuration led somewhere else than before: of each file and folder that says so,
+/// which it is, how large, and when it changed. Nobody but the system sets that time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fingerprint(Vec<Option<(u64, u64, u64, i64, i64)>>);
+
+impl Fingerprint {
+    fn take(own: &Path, common: &Path) -> Self {
+        let objects = common.join("objects");
+        let (info, packs, alternates) = (objects.join("info"), objects.join("pack"), objects.join("info/alternates"));
+        let configuration = [common.join("config"), own.join("config.worktree"), common.join("config.worktree")];
+        let files = [objects, info, packs, alternates].into_iter().chain(configuration);
+        let of = |path: PathBuf| {
+            let found = fs::symlink_metadata(path).ok()?;
+            Some((found.dev(), found.ino(), found.len(), found.ctime(), found.ctime_nsec()))
+        };
+        Self(files.map(of).collect())
+    }
+
+    /// Returns whether all of it is old enough to be told from what comes later.
+    fn is_settled(&self) -> bool {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let limit = i64::try_from(now.saturating_sub(SETTLED_AFTER).as_secs()).unwrap_or_default();
+        self.0.iter().flatten().all(|(.., changed_at, _)| *changed_at < limit)
+    }
+}
+
 /// The two folders that a repository consists of, without symbolic links: the same unless it is a linked worktree.
 #[derive(Debug, PartialEq, Eq)]
 pub struct GitDirectories {
@@ -82,9 +120,11 @@ impl GitDirectories {
     /// `path_outside_root`, `not_a_repository`.
     pub fn find(worktree: &Path, roots: &Roots) -> Result<Self, Refusal> {
         let dot_git = worktree.join(".git");
-        // A link is not followed even to look: what is outside is not opened at all.
-        let resolved = inside(&dot_git, roots)?;
-        let own = if resolved.is_dir() {
+        let is_folder = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
+        // A link is not followed even to look: what is outside is not opened at all. The working tree is resolved
+        // already, so a folder in it is where it says.
+        let resolved = if is_folder(&dot_git) { dot_git.clone() } else { inside(&dot_git, roots)? };
+        let own = if is_folder(&resolved) {
             resolved
         } else {
             let text = read(&resolved, POINTER_BYTES_MAX)?.unwrap_or_default();
@@ -103,12 +143,29 @@ impl GitDirectories {
         if common != own {
             refuse_links(&common, roots)?;
         }
+        refuse_grafts(&common)?;
         for name in WORKTREE_FILES {
             refuse_link_outside(&worktree.join(name), roots)?;
         }
-        check_objects(&common.join("objects"), roots)?;
-        check_configuration(&own, &common, roots)?;
-        Ok(Self { own, common })
+        let directories = Self { own, common };
+        directories.check_contents(roots)?;
+        Ok(directories)
+    }
+
+    /// Checks that objects and configuration come from inside.
+    ///
+    /// Where nothing in them leads anywhere, and nothing that could has changed since, this was found out before.
+    fn check_contents(&self, roots: &Roots) -> Result<(), Refusal> {
+        let before = Fingerprint::take(&self.own, &self.common);
+        if roots.is_checked(&self.own, &before) {
+            return Ok(());
+        }
+        let plain_objects = check_objects(&self.common.join("objects"), roots)?;
+        let plain_configuration = check_configuration(&self.own, &self.common, roots)?;
+        if plain_objects && plain_configuration && before.is_settled() {
+            roots.note_checked(&self.own, before);
+        }
+        Ok(())
     }
 
     /// Checks the git directory at `path`, which has no working tree that matters, and all that it refers to.
@@ -123,9 +180,16 @@ impl GitDirectories {
         if fs::symlink_metadata(own.join("commondir")).is_ok() || !own.join("HEAD").is_file() {
             return Err(not_a_repository(&path.display().to_string(), "it is no git directory"));
         }
-        check_objects(&own.join("objects"), roots)?;
-        check_configuration(&own, &own, roots)?;
-        Ok(Self { common: own.clone(), own })
+        refuse_grafts(&own)?;
+        let directories = Self { common: own.clone(), own };
+        directories.check_contents(roots)?;
+        Ok(directories)
+    }
+
+    /// Returns both folders.
+    #[must_use]
+    pub fn folders(&self) -> [&Path; 2] {
+        [&self.own, &self.common]
     }
 
     /// Returns what all worktrees share.
@@ -145,7 +209,10 @@ impl GitDirectories {
             return Err(not_a_repository(&worktree.display().to_string(), "it has no working tree"));
         };
         for (path, expected) in [(git.path(), &*self.own), (git.commondir(), &*self.common), (workdir, worktree)] {
-            if fs::canonicalize(path).ok().as_deref() != Some(expected) {
+            // libgit2 resolves all but the last name itself; most often that is all there is to see.
+            let is_itself = path.components().eq(expected.components())
+                && fs::symlink_metadata(expected).is_ok_and(|found| found.is_dir());
+            if !is_itself && fs::canonicalize(path).ok().as_deref() != Some(expected) {
                 return Err(outside(path, roots));
             }
         }
@@ -168,33 +235,61 @@ fn is_link(path: &Path) -> bool {
 
 /// Refuses `path` where it is a link to outside; a dangling one too: writing through it would make its target.
 fn refuse_link_outside(path: &Path, roots: &Roots) -> Result<(), Refusal> {
-    if is_link(path) && !roots.contain(path) { Err(outside(path, roots)) } else { refuse_special(path) }
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
+    if !found.is_symlink() {
+        return refuse_special(path, &found);
+    }
+    if !roots.contain(path) {
+        return Err(outside(path, roots));
+    }
+    fs::metadata(path).map_or(Ok(()), |target| refuse_special(path, &target))
 }
 
-/// Refuses a pipe or a device: libgit2 would wait for what it reads there, for ever.
-fn refuse_special(path: &Path) -> Result<(), Refusal> {
-    match fs::metadata(path) {
-        Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => {
-            Err(not_a_repository(&path.display().to_string(), "it is neither a file nor a folder"))
-        }
-        _ => Ok(()),
+/// Refuses a pipe or a device, for which libgit2 would wait for ever, and what is too large for it to hold in memory.
+fn refuse_special(path: &Path, found: &fs::Metadata) -> Result<(), Refusal> {
+    if found.is_dir() {
+        return Ok(());
     }
+    let refused = |why| Err(not_a_repository(&path.display().to_string(), why));
+    if !found.is_file() {
+        return refused("it is neither a file nor a folder");
+    }
+    let bytes_max = match path.file_name().map(OsStrExt::as_bytes) {
+        Some(b"index" | b"packed-refs") => DATA_BYTES_MAX,
+        // Appended to for years, and not read as a whole.
+        Some(b"HEAD") if path.parent().is_some_and(|folder| folder.ends_with("logs")) => u64::MAX,
+        _ => TEXT_BYTES_MAX,
+    };
+    if found.len() > bytes_max { refused("it is too large") } else { Ok(()) }
 }
 
 fn refuse_links(folder: &Path, roots: &Roots) -> Result<(), Refusal> {
     for name in OWN_FILES {
         let path = folder.join(name);
-        if is_link(&path) {
+        let Ok(found) = fs::symlink_metadata(&path) else { continue };
+        if found.is_symlink() {
             let what = path.display().to_string();
             return Err(not_a_repository(&what, "it is a symbolic link, and what writes it would write another file"));
         }
-        refuse_special(&path)?;
+        refuse_special(&path, &found)?;
     }
     GIT_FILES.iter().try_for_each(|name| refuse_link_outside(&folder.join(name), roots))
 }
 
-/// Checks that no object comes from outside, or goes there.
-fn check_objects(objects: &Path, roots: &Roots) -> Result<(), Refusal> {
+/// Refuses parents that commits do not have: what is before what decides whether a branch may be moved.
+fn refuse_grafts(common: &Path) -> Result<(), Refusal> {
+    let grafts = common.join("info/grafts");
+    match fs::metadata(&grafts) {
+        Ok(found) if !found.is_file() || found.len() > 0 => {
+            Err(not_a_repository(&grafts.display().to_string(), "it gives commits other parents than they have"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks that no object comes from outside, or goes there; returns whether there is no link and no other folder at all.
+fn check_objects(objects: &Path, roots: &Roots) -> Result<bool, Refusal> {
+    let mut plain = true;
     let mut folders = vec![objects.to_owned()];
     let mut done = 0;
     while let Some(folder) = folders.get(done).cloned() {
@@ -206,6 +301,7 @@ fn check_objects(objects: &Path, roots: &Roots) -> Result<(), Refusal> {
                     return Err(not_a_repository(&folder.display().to_string(), "it has too many files"));
                 }
                 if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+                    plain = false;
                     refuse_link_outside(&entry.path(), roots)?;
                 }
             }
@@ -220,7 +316,7 @@ fn check_objects(objects: &Path, roots: &Roots) -> Result<(), Refusal> {
             return Err(not_a_repository(&objects.display().to_string(), "it refers to too many others"));
         }
     }
-    Ok(())
+    Ok(plain && folders.len() == 1)
 }
 
 /// Returns the further object folders that the one at `objects` refers to.
@@ -235,8 +331,9 @@ fn alternates(objects: &Path) -> Result<Vec<PathBuf>, Refusal> {
 }
 
 /// Checks that the repository's own configuration reads no file outside: not the user's or the system's, which are
-/// the operator's.
-fn check_configuration(own: &Path, common: &Path, roots: &Roots) -> Result<(), Refusal> {
+/// the operator's. Returns whether it mentions no file at all.
+fn check_configuration(own: &Path, common: &Path, roots: &Roots) -> Result<bool, Refusal> {
+    let mut plain = true;
     let mut files = vec![common.join("config"), own.join("config.worktree"), common.join("config.worktree")];
     let mut done = 0;
     while let Some(file) = files.get(done).cloned() {
@@ -244,6 +341,7 @@ fn check_configuration(own: &Path, common: &Path, roots: &Roots) -> Result<(), R
         let Some(text) = read(&file, CONFIG_BYTES_MAX)? else { continue };
         let folder = file.parent().unwrap_or(common).to_owned();
         for mention in config_paths::mentioned(&text) {
+            plain = false;
             let path = folder.join(OsStr::from_bytes(&mention.path));
             // What is not there is not read: a configuration that another machine completes is an ordinary one. Where a
             // link leads nowhere yet, somebody may be about to make its target.
@@ -264,7 +362,7 @@ fn check_configuration(own: &Path, common: &Path, roots: &Roots) -> Result<(), R
             return Err(not_a_repository(&file.display().to_string(), "it includes too many others"));
         }
     }
-    Ok(())
+    Ok(plain)
 }
 
 /// Returns whether a part of `path` that is there is a symbolic link.

@@ -13,8 +13,10 @@ use tollgate_shared::refusal::Refusal;
 
 use super::line_endings;
 use super::paths::{os_path, shown};
+use crate::fold::folded;
 use crate::git_error::failed;
-use crate::worktree_file::{self, Identified, Kind, MODE_COMMIT, MODE_FILE, Unreadable};
+use crate::roots::PATH_BYTES_MAX;
+use crate::worktree_file::{self, Identified, Kind, MODE_COMMIT, MODE_FILE, MODE_LINK, Unreadable};
 use crate::worktree_path::is_git_directory;
 
 /// How many paths in the way a refusal names: enough to see what it is about.
@@ -90,7 +92,8 @@ fn read(diff: &Diff<'_>) -> Result<Vec<Change>, Refusal> {
         };
         let (old, new) = (version(delta.old_file()), version(delta.new_file()));
         let Some(path) = delta.new_file().path_bytes().or_else(|| delta.old_file().path_bytes()) else { continue };
-        if !is_safe(path) {
+        let is_link = new.is_some_and(|new| new.mode == MODE_LINK);
+        if !is_safe(path) || (is_link && is_read_by_git(path)) {
             return Err(Refusal::refused(
                 "unsafe_path",
                 format!("the switch concerns a file of the name {}", crate::branch_name::quoted(&shown(path))),
@@ -128,6 +131,22 @@ pub fn check(git: &Repository, worktree: &Path, index: &Index, changes: &[Change
         "commit them with git_add and git_commit first, or have a human put them away",
     )
     .with_detail("paths", &in_the_way))
+}
+
+/// Refuses an index with paths that no system could write; libgit2 goes through their folders by recursion.
+///
+/// # Errors
+///
+/// `unsafe_path`.
+pub fn refuse_deep(index: &Index) -> Result<(), Refusal> {
+    match index.iter().find(|entry| entry.path.len() > PATH_BYTES_MAX) {
+        Some(entry) => Err(Refusal::refused(
+            "unsafe_path",
+            format!("there is a file with a path of {} bytes", entry.path.len()),
+            "have a human look at how it came there",
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Makes `changes` in the files and in the index.
@@ -294,6 +313,12 @@ fn is_safe(path: &[u8]) -> bool {
     path.split(|byte| *byte == b'/').all(|part| {
         !matches!(part, b"" | b"." | b"..") && !part.contains(&0) && !is_git_directory(&String::from_utf8_lossy(part))
     })
+}
+
+/// Returns whether git itself reads a file of this name, and would read what a link leads to, wherever that is.
+fn is_read_by_git(path: &[u8]) -> bool {
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    matches!(&*folded(&String::from_utf8_lossy(name)), ".gitignore" | ".gitattributes" | ".gitmodules")
 }
 
 /// Returns whether nothing is staged at the path of `change` that would be lost.

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat, unlinkat}
 use tollgate_shared::refusal::Refusal;
 
 use super::switch;
-use crate::worktree_file;
+use crate::{watch, worktree_file};
 
 /// The file in the git directory that is locked, and that says which of git's own locks the holder takes.
 const FILE: &str = "tollgate-change";
@@ -84,8 +84,9 @@ impl ChangeLock {
     ///
     /// # Errors
     ///
-    /// When it cannot be written.
+    /// When it cannot be written; `timeout` when the call was given up.
     pub fn announce(&self, repository: &Repository, names: &[&str]) -> Result<Announced<'_>, Refusal> {
+        watch::writes()?;
         let own = fs::canonicalize(repository.path()).map_err(|error| unusable(&error))?;
         let locks: Vec<String> = names
             .iter()

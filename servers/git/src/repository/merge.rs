@@ -5,6 +5,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tollgate_shared::refusal::Refusal;
 
+use super::ancestry::is_before;
+use super::files::refuse_deep;
 use super::paths::{cut, os_path, shown};
 use crate::git_error::failed;
 use crate::worktree_file::MODE_FILE;
@@ -78,7 +80,7 @@ pub fn options() -> MergeOptions {
 ///
 /// # Errors
 ///
-/// `no_merge_base`.
+/// `no_merge_base`, `unsafe_path`.
 pub fn attempt(git: &Repository, ours: &Commit<'_>, theirs: &Commit<'_>) -> Result<Attempt, Refusal> {
     let base = git.merge_base(ours.id(), theirs.id()).map_err(|_| {
         Refusal::refused(
@@ -90,10 +92,11 @@ pub fn attempt(git: &Repository, ours: &Commit<'_>, theirs: &Commit<'_>) -> Resu
     if base == theirs.id() {
         return Ok(Attempt::UpToDate);
     }
-    if base == ours.id() {
+    if base == ours.id() && is_before(git, ours.id(), theirs.id()).map_err(failed("compare histories"))? {
         return Ok(Attempt::FastForward);
     }
     let mut index = git.merge_commits(ours, theirs, Some(&options())).map_err(failed("merge"))?;
+    refuse_deep(&index)?;
     if index.has_conflicts() {
         return Ok(Attempt::Conflicts(Box::new(index)));
     }

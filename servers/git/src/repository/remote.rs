@@ -24,6 +24,7 @@ use crate::git_error::failed;
 use crate::protect::WritableBranch;
 use crate::remote_url::RemoteUrl;
 use crate::roots::Roots;
+use crate::watch;
 use network::Network;
 
 /// How many branches of a remote are fetched at most.
@@ -102,6 +103,7 @@ impl Remote {
         let dot_git = path.join(".git");
         let folder = if std::fs::symlink_metadata(&dot_git).is_ok() { dot_git } else { path.to_owned() };
         let directories = GitDirectories::find_remote(&folder, roots)?;
+        watch::reads(&[directories.common()]);
         let none: [&Path; 0] = [];
         let flags = RepositoryOpenFlags::NO_SEARCH | RepositoryOpenFlags::BARE;
         let git = Repository::open_ext(directories.common(), flags, none).map_err(failed("open the remote"))?;

@@ -252,6 +252,7 @@ pub fn apply(repository: &OpenRepository, stash: &Stash, lock: &ChangeLock) -> R
     })?;
     let ours = git.find_commit(ours).and_then(|commit| commit.tree()).map_err(failed("read HEAD"))?;
     let mut merged = git.merge_trees(&base, &ours, &files, Some(&options())).map_err(failed("merge the stash"))?;
+    files::refuse_deep(&merged)?;
     if merged.has_conflicts() {
         let (listed, total) = conflicts(git, &merged)?;
         return Err(Refusal::refused(

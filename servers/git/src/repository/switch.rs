@@ -16,6 +16,7 @@ use super::files::{self, Strangers};
 use super::head::Head;
 use super::lock::{Announced, ChangeLock};
 use crate::git_error::failed;
+use crate::watch;
 
 /// The note in a worktree's own git directory.
 const FILE: &str = "tollgate-switch";
@@ -54,6 +55,7 @@ impl Switch {
         target: Option<&str>,
         _: &ChangeLock,
     ) -> Result<Self, Refusal> {
+        watch::writes()?;
         let note = Self { from: from.map(|id| id.to_string()), to: to.to_string(), target: target.map(str::to_owned) };
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

@@ -17,6 +17,7 @@ use super::{OpenRepository, not_a_repository};
 use crate::branch_name::quoted;
 use crate::git_error::failed;
 use crate::roots::Roots;
+use crate::watch;
 use crate::worktree_path::is_git_directory;
 
 /// How many worktrees are looked at; fleets have tens.
@@ -139,6 +140,7 @@ pub fn add(git: &Repository, roots: &Roots, place: &Place, full_name: &str, tip:
             "look at the folder, then call again",
         )
     };
+    watch::writes()?;
     let common = fs::canonicalize(git.commondir()).map_err(failure)?;
     let folder = common.join("worktrees");
     match fs::create_dir(&folder) {
@@ -219,6 +221,7 @@ fn fill(
 ///
 /// When something of it stays.
 pub fn remove(linked: &Linked, opened: Option<&OpenRepository>) -> Result<(), Refusal> {
+    watch::writes()?;
     let removed = |path: &Path| match fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Refusal::failed(
             "git_failed",

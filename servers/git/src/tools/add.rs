@@ -19,6 +19,7 @@ use crate::git_error::{failed, index_locked};
 use crate::repository::OpenRepository;
 use crate::repository::lock::ChangeLock;
 use crate::repository::paths::shown;
+use crate::watch::bounded;
 use crate::worktree_file::{self, Kind, Unreadable};
 use crate::worktree_path::{WorktreePath, is_git_directory};
 
@@ -85,7 +86,7 @@ pub(super) fn tool() -> Defined<Git> {
 }
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Added>, Refusal> {
-    let added = call.blocking(move || add(&server, &request)).await?;
+    let added = bounded(&call, move || add(&server, &request)).await?;
     call.decide(
         "staged",
         format!("{} files", added.staged_total),

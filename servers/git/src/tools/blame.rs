@@ -19,6 +19,7 @@ use crate::repository::blame::{Origin, blame};
 use crate::repository::logged::rfc3339;
 use crate::repository::paths::{cut, os_path, shown};
 use crate::repository::revision::Revision;
+use crate::watch::bounded;
 use crate::worktree_path::WorktreePath;
 
 /// How many lines one answer has: some pages, with their text.
@@ -98,7 +99,7 @@ pub(super) fn tool() -> Defined<Git> {
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Blamed>, Refusal> {
     let patience = Patience::of(&call);
-    call.blocking(move || blamed(&server, &request, &patience)).await.map(Answer::new)
+    bounded(&call, move || blamed(&server, &request, &patience)).await.map(Answer::new)
 }
 
 fn blamed(server: &Git, request: &Request, patience: &Patience) -> Result<Blamed, Refusal> {

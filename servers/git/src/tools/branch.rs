@@ -16,6 +16,7 @@ use crate::repository::OpenRepository;
 use crate::repository::head::Head;
 use crate::repository::paths::{cut, shown};
 use crate::repository::revision::Revision;
+use crate::watch::bounded;
 
 /// How many branches an answer has by default, and at most.
 const LIMIT_DEFAULT: usize = 200;
@@ -92,7 +93,7 @@ pub(super) fn tool() -> Defined<Git> {
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Branches>, Refusal> {
     let patience = Patience::of(&call);
-    call.blocking(move || list(&server, &request, &patience)).await.map(Answer::new)
+    bounded(&call, move || list(&server, &request, &patience)).await.map(Answer::new)
 }
 
 fn list(server: &Git, request: &Request, patience: &Patience) -> Result<Branches, Refusal> {

@@ -22,6 +22,7 @@ use crate::repository::paths::shown;
 use crate::repository::refs::{begin, branch_moved, branch_tip};
 use crate::repository::switch::Switch;
 use crate::repository::{OpenRepository, operation_in_progress};
+use crate::watch::bounded;
 
 /// How many linked worktrees are looked at; fleets have tens.
 const WORKTREES_MAX: usize = 1000;
@@ -63,7 +64,7 @@ pub(super) fn tool() -> Defined<Git> {
 }
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Switched>, Refusal> {
-    let switched = call.blocking(move || switch(&server, &request)).await?;
+    let switched = bounded(&call, move || switch(&server, &request)).await?;
     call.decide(
         "switched",
         format!("to {}", switched.branch),

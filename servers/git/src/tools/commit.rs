@@ -13,6 +13,7 @@ use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
 use crate::Git;
 use crate::commit_message::CommitMessage;
 use crate::git_error::failed;
+use crate::repository::files::refuse_deep;
 use crate::repository::head::Head;
 use crate::repository::hooks;
 use crate::repository::lock::ChangeLock;
@@ -20,6 +21,7 @@ use crate::repository::paths::shown;
 use crate::repository::refs::advance_head;
 use crate::repository::write_commit::write_commit;
 use crate::repository::{OpenRepository, operation_in_progress};
+use crate::watch::bounded;
 
 /// How many conflicted paths a refusal names: enough to start with.
 const CONFLICTS_SHOWN_MAX: usize = 50;
@@ -66,7 +68,7 @@ pub(super) fn tool() -> Defined<Git> {
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Committed>, Refusal> {
     let working = call.clone();
-    let committed = call.blocking(move || commit(&server, &request, &working)).await?;
+    let committed = bounded(&call, move || commit(&server, &request, &working)).await?;
     call.decide(
         "committed",
         format!("{} on {}: {}", committed.commit, committed.branch, committed.summary),
@@ -95,6 +97,7 @@ fn commit(server: &Git, request: &Request, call: &Call) -> Result<Committed, Ref
     if index.has_conflicts() {
         return Err(conflicted(&index));
     }
+    refuse_deep(&index)?;
     let tree = index.write_tree().and_then(|id| git.find_tree(id)).map_err(failed("write the tree"))?;
     let parents: Vec<Commit<'_>> = head
         .commit()

@@ -17,6 +17,7 @@ use crate::repository::head::Head;
 use crate::repository::lock::ChangeLock;
 use crate::repository::refs::create_branch;
 use crate::repository::revision::Revision;
+use crate::watch::bounded;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -51,7 +52,7 @@ pub(super) fn tool() -> Defined<Git> {
 }
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Created>, Refusal> {
-    let created = call.blocking(move || create(&server, &request)).await?;
+    let created = bounded(&call, move || create(&server, &request)).await?;
     call.decide(
         "branch_created",
         format!("{} at {}", created.branch, created.commit),

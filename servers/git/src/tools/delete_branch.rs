@@ -16,9 +16,11 @@ use crate::branch_name::{BranchName, quoted};
 use crate::git_error::failed;
 use crate::protect::ResolvedBranch;
 use crate::repository::OpenRepository;
+use crate::repository::ancestry::is_before;
 use crate::repository::head::Head;
 use crate::repository::lock::ChangeLock;
 use crate::repository::refs::{branch_tip, delete_branch};
+use crate::watch::bounded;
 
 /// How many branches are looked at to find one that has the commits.
 const BRANCHES_MAX: usize = 1000;
@@ -59,7 +61,7 @@ pub(super) fn tool() -> Defined<Git> {
 }
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Deleted>, Refusal> {
-    let deleted = call.blocking(move || delete(&server, &request)).await?;
+    let deleted = bounded(&call, move || delete(&server, &request)).await?;
     call.decide(
         "branch_deleted",
         format!("{} at {}", deleted.branch, deleted.commit),
@@ -125,7 +127,10 @@ fn with_commit(git: &Repository, full_name: &str, tip: Oid) -> Result<Option<Str
         // An alias of the branch goes nowhere without it.
         let is_other = reference.name_bytes() != full_name.as_bytes() && reference.target().is_some();
         let Some(other) = reference.target().filter(|_| is_other) else { continue };
-        if other == tip || git.graph_descendant_of(other, tip).unwrap_or(false) {
+        // What the commit-graph file says is believed only where the commits say the same.
+        let has =
+            || git.graph_descendant_of(other, tip).unwrap_or(false) && is_before(git, tip, other).unwrap_or(false);
+        if other == tip || has() {
             return Ok(Some(reference.shorthand().unwrap_or_default().to_owned()));
         }
     }

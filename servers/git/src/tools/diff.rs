@@ -15,6 +15,7 @@ use crate::patience::Patience;
 use crate::repository::OpenRepository;
 use crate::repository::difference::{Difference, Wanted, as_if_staged};
 use crate::repository::revision::Comparison;
+use crate::watch::bounded;
 use crate::worktree_path::WorktreePath;
 
 #[derive(Deserialize, JsonSchema)]
@@ -45,7 +46,7 @@ pub(super) fn tool() -> Defined<Git> {
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Difference>, Refusal> {
     let patience = Patience::of(&call);
-    let difference = call.blocking(move || difference(&server, &request, &patience)).await?;
+    let difference = bounded(&call, move || difference(&server, &request, &patience)).await?;
     let text = difference.text();
     Ok(Answer::with_text(difference, text))
 }

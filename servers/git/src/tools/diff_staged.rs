@@ -14,6 +14,7 @@ use crate::patience::Patience;
 use crate::repository::OpenRepository;
 use crate::repository::difference::{Difference, Wanted};
 use crate::repository::head::Head;
+use crate::watch::bounded;
 use crate::worktree_path::WorktreePath;
 
 #[derive(Deserialize, JsonSchema)]
@@ -42,7 +43,7 @@ pub(super) fn tool() -> Defined<Git> {
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Difference>, Refusal> {
     let patience = Patience::of(&call);
-    let difference = call.blocking(move || difference(&server, &request, &patience)).await?;
+    let difference = bounded(&call, move || difference(&server, &request, &patience)).await?;
     let text = difference.text();
     Ok(Answer::with_text(difference, text))
 }

@@ -13,6 +13,7 @@ use crate::git_error::failed;
 use crate::patience::Patience;
 use crate::repository::OpenRepository;
 use crate::repository::difference::{Difference, Wanted, against_staged};
+use crate::watch::bounded;
 use crate::worktree_path::WorktreePath;
 
 #[derive(Deserialize, JsonSchema)]
@@ -41,7 +42,7 @@ pub(super) fn tool() -> Defined<Git> {
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Difference>, Refusal> {
     let patience = Patience::of(&call);
-    let difference = call.blocking(move || difference(&server, &request, &patience)).await?;
+    let difference = bounded(&call, move || difference(&server, &request, &patience)).await?;
     let text = difference.text();
     Ok(Answer::with_text(difference, text))
 }

@@ -14,6 +14,7 @@ use crate::branch_name::BranchName;
 use crate::repository::OpenRepository;
 use crate::repository::lock::ChangeLock;
 use crate::repository::remote::{Moved, Remote};
+use crate::watch::bounded;
 
 /// How many refs an answer lists; further ones are only counted.
 const LISTED_MAX: usize = 200;
@@ -73,7 +74,7 @@ pub(super) fn tool() -> Defined<Git> {
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Fetched>, Refusal> {
     let working = call.clone();
-    let fetched = call.blocking(move || fetch(&server, &request, &working)).await?;
+    let fetched = bounded(&call, move || fetch(&server, &request, &working)).await?;
     call.decide(
         "fetched",
         format!("{} branches of {}", fetched.updated_total, fetched.remote),

@@ -20,6 +20,7 @@ use crate::repository::OpenRepository;
 use crate::repository::head::Head;
 use crate::repository::logged::Logged;
 use crate::repository::revision::Comparison;
+use crate::watch::bounded;
 use crate::worktree_path::WorktreePath;
 
 /// How many commits an answer has by default, as in the reference server.
@@ -124,7 +125,7 @@ pub(super) fn tool() -> Defined<Git> {
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Log>, Refusal> {
     let patience = Patience::of(&call);
-    call.blocking(move || log(&server, &request, &patience)).await.map(Answer::new)
+    bounded(&call, move || log(&server, &request, &patience)).await.map(Answer::new)
 }
 
 fn log(server: &Git, request: &Request, patience: &Patience) -> Result<Log, Refusal> {

@@ -26,6 +26,7 @@ use crate::repository::refs::{begin, branch_moved};
 use crate::repository::revision::Revision;
 use crate::repository::switch::{Switch, begin_merge};
 use crate::repository::write_commit::write_commit;
+use crate::watch::bounded;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -113,7 +114,7 @@ pub(super) fn tool() -> Defined<Git> {
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Merged>, Refusal> {
     let working = call.clone();
-    let merged = call.blocking(move || serve(&server, &request, &working)).await?;
+    let merged = bounded(&call, move || serve(&server, &request, &working)).await?;
     merged.decide(&call);
     Ok(Answer::new(merged))
 }

@@ -16,6 +16,7 @@ use crate::repository::OpenRepository;
 use crate::repository::difference::{ChangedFile, Difference, Wanted, write_to_memory};
 use crate::repository::merge::{Attempt, Conflict, attempt, conflicts};
 use crate::repository::revision::Revision;
+use crate::watch::bounded;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -63,7 +64,7 @@ pub(super) fn tool() -> Defined<Git> {
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Preview>, Refusal> {
     let patience = Patience::of(&call);
-    call.blocking(move || preview(&server, &request, &patience)).await.map(Answer::new)
+    bounded(&call, move || preview(&server, &request, &patience)).await.map(Answer::new)
 }
 
 fn preview(server: &Git, request: &Request, patience: &Patience) -> Result<Preview, Refusal> {

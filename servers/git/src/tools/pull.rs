@@ -18,6 +18,7 @@ use crate::repository::head::Head;
 use crate::repository::lock::ChangeLock;
 use crate::repository::refs::branch_tip;
 use crate::repository::remote::{Remote, unknown_branch};
+use crate::watch::bounded;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -46,7 +47,7 @@ pub(super) fn tool() -> Defined<Git> {
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Merged>, Refusal> {
     let working = call.clone();
-    let merged = call.blocking(move || pull(&server, &request, &working)).await?;
+    let merged = bounded(&call, move || pull(&server, &request, &working)).await?;
     merged.decide(&call);
     Ok(Answer::new(merged))
 }

@@ -14,10 +14,12 @@ use crate::Git;
 use crate::branch_name::{BranchName, quoted};
 use crate::git_error::failed;
 use crate::repository::OpenRepository;
+use crate::repository::ancestry::is_before;
 use crate::repository::head::Head;
 use crate::repository::lock::ChangeLock;
 use crate::repository::refs::branch_tip;
 use crate::repository::remote::{Remote, point};
+use crate::watch::bounded;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -64,7 +66,7 @@ pub(super) fn tool() -> Defined<Git> {
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Pushed>, Refusal> {
     let working = call.clone();
-    let pushed = call.blocking(move || push(&server, &request, &working)).await?;
+    let pushed = bounded(&call, move || push(&server, &request, &working)).await?;
     call.decide(
         "pushed",
         format!("{} to {} at {}", pushed.new, pushed.branch, pushed.remote),
@@ -117,7 +119,7 @@ fn push(server: &Git, request: &Request, call: &Call) -> Result<Pushed, Refusal>
     let mut forced = false;
     if let Some(old) = old.filter(|old| *old != tip) {
         let known = git.find_commit(old).is_ok();
-        let behind = known && git.graph_descendant_of(tip, old).map_err(failed("compare with the remote"))?;
+        let behind = known && is_before(git, old, tip).map_err(failed("compare with the remote"))?;
         forced = !behind;
         if forced && !(request.force_with_lease == Some(true) && seen == Some(old)) {
             return Err(Refusal::refused(

@@ -18,6 +18,7 @@ use crate::repository::files;
 use crate::repository::head::Head;
 use crate::repository::lock::ChangeLock;
 use crate::repository::{OpenRepository, operation_in_progress};
+use crate::watch::bounded;
 use crate::worktree_path::WorktreePath;
 
 /// How many paths one call names at most.
@@ -56,7 +57,7 @@ pub(super) fn tool() -> Defined<Git> {
 }
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Reset>, Refusal> {
-    let reset = call.blocking(move || reset(&server, &request)).await?;
+    let reset = bounded(&call, move || reset(&server, &request)).await?;
     call.decide(
         "unstaged",
         format!("{} files", reset.unstaged),

@@ -16,11 +16,13 @@ use crate::commit_message::CommitMessage;
 use crate::git_error::failed;
 use crate::repository::OpenRepository;
 use crate::repository::advance::{advance_with_files, refuse_unready};
+use crate::repository::files::refuse_deep;
 use crate::repository::head::Head;
 use crate::repository::lock::ChangeLock;
 use crate::repository::merge::{conflicts, options};
 use crate::repository::revision::Revision;
 use crate::repository::write_commit::write_commit;
+use crate::watch::bounded;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -66,7 +68,7 @@ pub(super) fn tool() -> Defined<Git> {
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Reverted>, Refusal> {
     let working = call.clone();
-    let reverted = call.blocking(move || revert(&server, &request, &working)).await?;
+    let reverted = bounded(&call, move || revert(&server, &request, &working)).await?;
     call.decide(
         "reverted",
         format!("{} on {}", reverted.reverted, reverted.branch),
@@ -96,6 +98,7 @@ fn revert(server: &Git, request: &Request, call: &Call) -> Result<Reverted, Refu
     let mainline = mainline(&commit, request.mainline)?;
     let options: MergeOptions = options();
     let mut index = git.revert_commit(&commit, &ours, mainline, Some(&options)).map_err(failed("revert"))?;
+    refuse_deep(&index)?;
     if index.has_conflicts() {
         let (listed, total) = conflicts(git, &index)?;
         return Err(Refusal::refused(

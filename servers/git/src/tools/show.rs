@@ -18,6 +18,7 @@ use crate::repository::difference::{DIFF_BYTES_DEFAULT, DIFF_BYTES_MAX, Differen
 use crate::repository::logged::Logged;
 use crate::repository::paths::{cut, os_path, shown};
 use crate::repository::revision::Revision;
+use crate::watch::bounded;
 use crate::worktree_file::FILE_BYTES_MAX;
 use crate::worktree_path::WorktreePath;
 
@@ -79,7 +80,7 @@ pub(super) fn tool() -> Defined<Git> {
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Shown>, Refusal> {
     let patience = Patience::of(&call);
-    let shown = call.blocking(move || show(&server, &request, &patience)).await?;
+    let shown = bounded(&call, move || show(&server, &request, &patience)).await?;
     let text = shown.text();
     Ok(Answer::with_text(shown, text))
 }

@@ -13,6 +13,7 @@ use crate::Git;
 use crate::repository::OpenRepository;
 use crate::repository::lock::ChangeLock;
 use crate::repository::stash::{self, Stash};
+use crate::watch::bounded;
 
 /// How many stashes an answer lists.
 const LISTED_MAX: usize = 100;
@@ -74,7 +75,7 @@ pub(super) fn tool() -> Defined<Git> {
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Stashed>, Refusal> {
     let working = call.clone();
-    let stashed = call.blocking(move || serve(&server, &request, &working)).await?;
+    let stashed = bounded(&call, move || serve(&server, &request, &working)).await?;
     if let Some(stash) = &stashed.stash {
         let (old, new) = match stashed.result {
             "pushed" => (None, Some(&stash.id)),

@@ -14,6 +14,7 @@ use crate::git_error::failed;
 use crate::repository::OpenRepository;
 use crate::repository::head::Head;
 use crate::repository::paths::shown;
+use crate::watch::bounded;
 
 /// How many paths each list has by default: what a context window holds beside other things.
 const LIMIT_DEFAULT: usize = 200;
@@ -117,7 +118,7 @@ pub(super) fn tool() -> Defined<Git> {
 }
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<StatusReport>, Refusal> {
-    call.blocking(move || status(&server, &request)).await.map(Answer::new)
+    bounded(&call, move || status(&server, &request)).await.map(Answer::new)
 }
 
 fn status(server: &Git, request: &Request) -> Result<StatusReport, Refusal> {

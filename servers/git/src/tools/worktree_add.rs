@@ -18,6 +18,7 @@ use crate::repository::lock::ChangeLock;
 use crate::repository::refs::{branch_tip, create_branch};
 use crate::repository::revision::Revision;
 use crate::repository::worktrees::{self, Place};
+use crate::watch::bounded;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -56,7 +57,7 @@ pub(super) fn tool() -> Defined<Git> {
 }
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Added>, Refusal> {
-    let added = call.blocking(move || add(&server, &request)).await?;
+    let added = bounded(&call, move || add(&server, &request)).await?;
     call.decide(
         "worktree_added",
         format!("{} on {}", added.worktree, added.branch),

@@ -14,6 +14,7 @@ use crate::Git;
 use crate::branch_name::BRANCH_PREFIX;
 use crate::repository::OpenRepository;
 use crate::repository::worktrees::linked;
+use crate::watch::bounded;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -58,7 +59,7 @@ pub(super) fn tool() -> Defined<Git> {
 }
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Worktrees>, Refusal> {
-    call.blocking(move || list(&server, &request)).await.map(Answer::new)
+    bounded(&call, move || list(&server, &request)).await.map(Answer::new)
 }
 
 fn list(server: &Git, request: &Request) -> Result<Worktrees, Refusal> {

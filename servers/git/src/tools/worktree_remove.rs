@@ -17,6 +17,7 @@ use crate::git_error::failed;
 use crate::repository::OpenRepository;
 use crate::repository::lock::ChangeLock;
 use crate::repository::worktrees::{linked, remove};
+use crate::watch::bounded;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -47,7 +48,7 @@ pub(super) fn tool() -> Defined<Git> {
 }
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Removed>, Refusal> {
-    let removed = call.blocking(move || serve(&server, &request)).await?;
+    let removed = bounded(&call, move || serve(&server, &request)).await?;
     call.decide("worktree_removed", removed.name.clone(), json!({ "worktree": removed.name }));
     Ok(Answer::new(removed))
 }

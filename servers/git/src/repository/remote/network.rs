@@ -23,6 +23,7 @@ use crate::protect::WritableBranch;
 use crate::remote_url::{RemoteUrl, Scheme, masked};
 use crate::repository::paths::cut;
 use crate::repository::refs::branch_moved;
+use crate::watch;
 
 /// How long one exchange may take: a first fetch of a large repository; a host that gives up earlier cancels the call.
 const EXCHANGE_MAX: Duration = Duration::from_secs(300);
@@ -180,6 +181,7 @@ impl Network {
     ///
     /// `branch_moved`, `push_rejected`; and as [`fetch`](Self::fetch).
     pub fn push(&self, branch: &WritableBranch, expected: Option<Oid>, new: Oid) -> Result<(), Refusal> {
+        watch::writes()?;
         let full = branch.branch().full();
         let expected = expected.map_or_else(String::new, |id| id.to_string());
         let mut command = self.command("push");
