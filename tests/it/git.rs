@@ -1,11 +1,13 @@
 //! Attacks beside uses of mcp-git.
 
+mod attack_table;
 mod attacks;
 mod confinement;
 mod endless;
 mod gate;
 mod git_servers;
 mod history;
+mod killed;
 mod merges;
 mod network;
 mod programs;
@@ -14,6 +16,8 @@ mod reads;
 mod remotes;
 mod signing;
 mod stashes;
+mod states;
+mod use_table;
 mod uses;
 mod worktrees;
 mod world;
