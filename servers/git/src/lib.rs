@@ -11,6 +11,7 @@ pub mod config;
 pub mod fold;
 pub mod git_error;
 pub mod memory;
+pub mod modules_file;
 pub mod moment;
 pub mod patience;
 pub mod program;

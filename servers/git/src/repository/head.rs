@@ -71,6 +71,25 @@ impl Head {
     }
 }
 
+/// Checks that HEAD can lead to `full_name`: what that leads to in turn is a branch, and not HEAD again.
+///
+/// # Errors
+///
+/// `unsupported_head`.
+pub fn refuse_circle(repository: &Repository, full_name: &str) -> Result<(), Refusal> {
+    let mut name = full_name.to_owned();
+    for _ in 0..HOPS_MAX {
+        let Ok(reference) = repository.find_reference(&name) else { return Ok(()) };
+        if reference.kind() != Some(ReferenceType::Symbolic) {
+            return Ok(());
+        }
+        let target = reference.symbolic_target().ok().flatten().and_then(ResolvedBranch::at_the_end_of_a_chain);
+        name =
+            target.ok_or_else(|| unsupported("the branch leads to a ref that is no local branch"))?.full().to_owned();
+    }
+    Err(unsupported("the symbolic refs that the branch leads through do not end"))
+}
+
 fn unsupported(why: &str) -> Refusal {
     Refusal::refused("unsupported_head", format!("HEAD cannot be used: {why}"), "have a human point HEAD at a branch")
 }

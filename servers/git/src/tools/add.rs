@@ -16,6 +16,7 @@ use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
 use crate::Git;
 use crate::branch_name::quoted;
 use crate::git_error::{failed, index_locked};
+use crate::modules_file;
 use crate::repository::OpenRepository;
 use crate::repository::lock::ChangeLock;
 use crate::repository::paths::shown;
@@ -249,6 +250,12 @@ pub(crate) fn stage_file(
     let known = index.get_path(os_path, 0);
     match worktree_file::store(&repository.git, &repository.worktree, path, known.as_ref().map(|entry| entry.mode)) {
         Ok(entry) => {
+            if path == b".gitmodules"
+                && let Ok(content) = repository.git.find_blob(entry.id)
+                && let Some(fault) = modules_file::fault(content.content())
+            {
+                return Ok(Err(Skip(format!("is refused by git: {fault}"))));
+            }
             // Also takes the sides of a conflict out.
             index.remove_path(os_path).map_err(failed("change the index"))?;
             if let Err(error) = index.add(&entry) {

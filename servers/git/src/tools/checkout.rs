@@ -16,7 +16,7 @@ use crate::Git;
 use crate::branch_name::{BranchName, quoted};
 use crate::git_error::{failed, index_locked};
 use crate::repository::files::{self, Strangers};
-use crate::repository::head::Head;
+use crate::repository::head::{Head, refuse_circle};
 use crate::repository::lock::ChangeLock;
 use crate::repository::paths::shown;
 use crate::repository::refs::{begin, branch_moved, branch_tip};
@@ -92,6 +92,7 @@ fn switch(server: &Git, request: &Request) -> Result<Switched, Refusal> {
     };
     let lock = ChangeLock::acquire(git)?;
     branch_tip(git, &full)?.ok_or_else(unknown)?;
+    refuse_circle(git, &full)?;
     if let Some(operation) = repository.operation() {
         return Err(operation_in_progress(operation));
     }
@@ -114,6 +115,8 @@ fn switch(server: &Git, request: &Request) -> Result<Switched, Refusal> {
     if Head::resolve(git)? != head {
         return Err(branch_moved(name.as_str()));
     }
+    // Under the lock of the branch once more.
+    refuse_circle(git, &full)?;
     let commit = branch_tip(git, &full)?.ok_or_else(unknown)?;
     let (previous, current) = match &head {
         Head::Branch { chain, .. } => (chain.first().map(|first| short(first)), chain.first() == Some(&full)),
