@@ -76,8 +76,9 @@ fn fault(text: &str) -> Option<&'static str> {
     /// Parts of the ref name space: `heads/main` as a branch would make the short name `main` ambiguous.
     const NAMESPACES: &[&str] = &["refs", "heads", "tags", "remotes"];
 
-    // Folded, as the rules compare names: `ＨＥＡＤ` is no name either.
-    let plain = folded(text);
+    // Folded, as the rules compare names: `ＨＥＡＤ` is no name either. Not more than can be a name: folding ten megabytes
+    // takes long.
+    let plain = if text.len() > NAME_BYTES_MAX { String::new() } else { folded(text) };
     let first = plain.split('/').next().unwrap_or_default();
     if text.is_empty() {
         Some("it is empty")
