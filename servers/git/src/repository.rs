@@ -62,7 +62,8 @@ impl OpenRepository {
         let git = Repository::open_ext(&worktree, RepositoryOpenFlags::NO_SEARCH, none).map_err(|error| {
             if error.code() == ErrorCode::NotFound {
                 not_a_repository(shown, error.message())
-            } else if error.message().starts_with("unsupported") {
+            } else if error.message().starts_with("unsupported") || error.message().starts_with("unknown object format")
+            {
                 Refusal::refused(
                     "unsupported_repository",
                     format!("the repository is of a format that cannot be read: {}", error.message()),

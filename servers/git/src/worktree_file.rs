@@ -30,6 +30,15 @@ pub const MODE_LINK: u32 = 0o120_000;
 /// The mode of a submodule, which is no file.
 pub const MODE_COMMIT: u32 = 0o160_000;
 
+/// Where the entry of an index says that a sparse checkout leaves the file out.
+const SKIP_WORKTREE: u16 = 1 << 14;
+
+/// Returns whether the file of `entry` is left out of the working tree, so that its absence is no deletion.
+#[must_use]
+pub fn is_left_out(entry: &IndexEntry) -> bool {
+    entry.flags_extended & SKIP_WORKTREE != 0
+}
+
 /// The name of a file that is being written, beside its place: there it can be moved from in one step.
 const UNFINISHED: &[u8] = b".tollgate-unfinished";
 

@@ -236,7 +236,6 @@ async fn file_of_two_gigabytes_is_seen_and_not_staged() {
     File::create(world.work().join("README.md")).unwrap().set_len(2 << 30).unwrap();
     assert_eq!(server.ok("git_status", json!({})).await["unstaged"][0]["path"], "README.md");
     assert_eq!(server.ok("git_diff", json!({})).await["files"][0]["binary"], true);
-    assert_eq!(server.refused("git_checkout", json!({"branch_name": "main"})).await.get("code").is_some(), true);
     println!("two gigabytes: {:?}", started.elapsed());
 }
 
@@ -267,7 +266,7 @@ async fn repository_with_sha256_is_named_as_such() {
     for tool in ["git_status", "git_log", "git_branch"] {
         let error = refused(&world, tool, json!({"repo_path": "other"})).await;
         assert_eq!(error["code"], "unsupported_repository", "{error}");
-        assert!(error["message"].as_str().unwrap().contains("objectformat"), "{error}");
+        assert!(error["message"].as_str().unwrap().contains("sha256"), "{error}");
     }
     let made =
         Command::new("git").args(["init", "-q", "--ref-format=reftable", "tables"]).current_dir(world.work()).output();

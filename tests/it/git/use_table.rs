@@ -202,7 +202,7 @@ async fn working_works() {
             add(json!(["b c.txt"]), "/staged/0/status", json!("deleted")),
             commit("Remove b\n\nNobody used it.\n\nFixes: #12", "/branch", json!("fix/typo")),
             add(json!(["."]), "/staged_total", json!(3)),
-            ("a rename is seen", "git_status", json!({}), "/staged/1/from", Value::Null),
+            ("a rename is seen", "git_status", json!({}), "/staged/1/from", json!("deep/er/x.txt")),
             commit("feat(core)!: größer – 日本語 🎉", "/summary", json!("feat(core)!: größer – 日本語 🎉")),
             checkout("main", "/protected", json!(true)),
             checkout("fix/typo", "/protected", json!(false)),

@@ -9,7 +9,7 @@ use super::OpenRepository;
 use super::paths::{os_path, shown};
 use crate::git_error::failed;
 use crate::patience::Patience;
-use crate::worktree_file::{self, MODE_FILE, Unreadable};
+use crate::worktree_file::{self, MODE_FILE, Unreadable, is_left_out};
 use crate::worktree_path::WorktreePath;
 
 /// Context lines by default, as git has it, and at most: a screen.
@@ -238,6 +238,7 @@ fn read_worktree(
 ) -> Result<usize, Refusal> {
     let git = &repository.git;
     write_to_memory(git)?;
+    let staged = git.index().map_err(failed("read the index"))?;
     let mut bytes = 0;
     let mut done = 0;
     let mut left_out = 0;
@@ -259,6 +260,9 @@ fn read_worktree(
         );
         let entry = match read {
             Ok(entry) => Some(entry),
+            Err(Unreadable::Missing) if staged.get_path(os_path, 0).is_some_and(|entry| is_left_out(&entry)) => {
+                continue;
+            }
             Err(Unreadable::Missing | Unreadable::BeyondLink) => None,
             // A folder where a file was: what is in it is not tracked, or listed by itself.
             Err(Unreadable::Special) if delta.status() == Delta::Deleted => None,

@@ -93,7 +93,7 @@ fn read(diff: &Diff<'_>) -> Result<Vec<Change>, Refusal> {
         let (old, new) = (version(delta.old_file()), version(delta.new_file()));
         let Some(path) = delta.new_file().path_bytes().or_else(|| delta.old_file().path_bytes()) else { continue };
         let is_link = new.is_some_and(|new| new.mode == MODE_LINK);
-        if !is_safe(path) || (is_link && is_read_by_git(path)) {
+        if path.len() > PATH_BYTES_MAX || !is_safe(path) || (is_link && is_read_by_git(path)) {
             return Err(Refusal::refused(
                 "unsafe_path",
                 format!("the switch concerns a file of the name {}", crate::branch_name::quoted(&shown(path))),

@@ -248,6 +248,7 @@ pub(crate) fn stage_file(
         return Ok(Err(Skip(format!("needs the filter `{filter}`, and no external program is run"))));
     }
     let known = index.get_path(os_path, 0);
+    let left_out = known.as_ref().is_some_and(worktree_file::is_left_out);
     match worktree_file::store(&repository.git, &repository.worktree, path, known.as_ref().map(|entry| entry.mode)) {
         Ok(entry) => {
             if path == b".gitmodules"
@@ -266,6 +267,7 @@ pub(crate) fn stage_file(
         Err(Unreadable::Missing | Unreadable::BeyondLink) if !is_known(index, path) => {
             Ok(Err(Skip("has gone meanwhile".to_owned())))
         }
+        Err(Unreadable::Missing) if left_out => Ok(Err(Skip("is left out by the sparse checkout".to_owned()))),
         Err(Unreadable::Missing | Unreadable::BeyondLink) => {
             index.remove_path(os_path).map_err(failed("change the index"))?;
             Ok(Ok("deleted"))

@@ -1,9 +1,11 @@
 //! `git_log`: commits, newest first.
 
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use git2::{Commit, ErrorCode, Oid, Repository, Sort};
+use git2::{Commit, ErrorCode, Oid, Repository};
 use jiff::Zoned;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,7 +15,7 @@ use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
 
 use crate::Git;
 use crate::branch_name::quoted;
-use crate::git_error::failed;
+use crate::git_error::{failed, unknown_revision};
 use crate::moment::{self, Boundary};
 use crate::patience::Patience;
 use crate::repository::OpenRepository;
@@ -175,13 +177,7 @@ fn walk(
     patience: &Patience,
     log: &mut Log,
 ) -> Result<(), Refusal> {
-    let mut commits = git.revwalk().map_err(failed("walk through history"))?;
-    // By time alone, children before parents or not, libgit2 starts at once instead of reading all of history first.
-    commits.set_sorting(Sort::TIME).map_err(failed("walk through history"))?;
-    commits.push(position.start).map_err(|_| crate::git_error::unknown_revision(&position.start.to_string()))?;
-    if let Some(hidden) = hidden {
-        commits.hide(hidden).map_err(failed("walk through history"))?;
-    }
+    let mut commits = History::from(git, position.start, hidden)?;
     let mut bytes = 0;
     let mut older = 0;
     let mut first = true;
@@ -197,14 +193,13 @@ fn walk(
             return Ok(());
         }
     }
-    for id in commits {
+    for commit in commits {
         if log.commits.len() >= count || bytes > ANSWER_BYTES_MAX || (!first && patience.is_over()) {
             log.cursor = Some(position.to_string());
             return Ok(());
         }
         first = false;
-        let id = id.map_err(failed("walk through history"))?;
-        let commit = git.find_commit(id).map_err(failed("read a commit"))?;
+        let commit = commit.map_err(failed("read a commit"))?;
         position.seen += 1;
         let time = commit.time().seconds();
         if filter.not_before.is_some_and(|start| time < start) {
@@ -228,6 +223,59 @@ fn walk(
         log.commits.push(logged);
     }
     Ok(())
+}
+
+/// Commits as git lists them: the newest of those come to, and of one time the one come to first, so a child is before
+/// its parents. libgit2 puts a parent before its child when both are of one second.
+struct History<'repository> {
+    git: &'repository Repository,
+    waiting: BinaryHeap<(i64, Reverse<usize>, Oid)>,
+    met: HashSet<Oid>,
+    /// What is listed at all; everything when it is not limited. Who leads to a listed commit is listed.
+    among: Option<HashSet<Oid>>,
+}
+
+impl<'repository> History<'repository> {
+    /// Begins at `start`, and leaves out what `hidden` leads to.
+    fn from(git: &'repository Repository, start: Oid, hidden: Option<Oid>) -> Result<Self, Refusal> {
+        let commit = git.find_commit(start).map_err(|_| unknown_revision(&start.to_string()))?;
+        let among = hidden.map(|hidden| between(git, hidden, start)).transpose();
+        let among = among.map_err(failed("walk through history"))?;
+        let mut history = Self { git, waiting: BinaryHeap::new(), met: HashSet::new(), among };
+        history.meet(&commit);
+        Ok(history)
+    }
+
+    fn meet(&mut self, commit: &Commit<'_>) {
+        let id = commit.id();
+        if self.among.as_ref().is_none_or(|among| among.contains(&id)) && self.met.insert(id) {
+            self.waiting.push((commit.time().seconds(), Reverse(self.met.len()), id));
+        }
+    }
+}
+
+impl<'repository> Iterator for History<'repository> {
+    type Item = Result<Commit<'repository>, git2::Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (_, _, id) = self.waiting.pop()?;
+        let commit = match self.git.find_commit(id) {
+            Ok(commit) => commit,
+            Err(error) => return Some(Err(error)),
+        };
+        for parent in commit.parents() {
+            self.meet(&parent);
+        }
+        Some(Ok(commit))
+    }
+}
+
+/// Returns the commits that `to` leads to and `from` does not.
+fn between(git: &Repository, from: Oid, to: Oid) -> Result<HashSet<Oid>, git2::Error> {
+    let mut commits = git.revwalk()?;
+    commits.push(to)?;
+    commits.hide(from)?;
+    commits.collect()
 }
 
 /// Returns whether `commit` has another `path` than every one of its parents.

@@ -13,8 +13,9 @@ use crate::Git;
 use crate::git_error::failed;
 use crate::repository::OpenRepository;
 use crate::repository::head::Head;
-use crate::repository::paths::shown;
+use crate::repository::paths::{os_path, shown};
 use crate::watch::bounded;
+use crate::worktree_file::is_left_out;
 
 /// How many paths each list has by default: what a context window holds beside other things.
 const LIMIT_DEFAULT: usize = 200;
@@ -159,8 +160,14 @@ fn status(server: &Git, request: &Request) -> Result<StatusReport, Refusal> {
         statuses = git.statuses(Some(&mut options)).map_err(failed("compare the working tree"))?;
     }
     let mut room = Room { limit, bytes: BYTES_DEFAULT.max(limit * BYTES_PER_PATH), truncated: false };
+    let index = git.index().map_err(failed("read the index"))?;
     for entry in statuses.iter() {
-        report.add(&entry, &mut room);
+        // What a sparse checkout leaves out is not deleted.
+        let left_out = entry.status() == Status::WT_DELETED
+            && index.get_path(os_path(entry.path_bytes()), 0).is_some_and(|entry| is_left_out(&entry));
+        if !left_out {
+            report.add(&entry, &mut room);
+        }
     }
     report.truncated = room.truncated;
     let totals = &report.totals;
