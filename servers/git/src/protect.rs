@@ -183,9 +183,13 @@ impl ProtectedBranches {
     ///
     /// The glob that cannot be read.
     pub fn except(mut self, branches: &BTreeMap<String, BranchConfig>) -> Result<Self, globset::Error> {
-        for (written, rule) in branches.iter().filter(|(_, rule)| rule.allow.contains(&Allowed::Merge)) {
-            let needs_verdict = rule.require.contains(&Required::Ralph);
-            self.exceptions.push(Exception { pattern: Pattern::new(written)?, needs_verdict });
+        for (written, rule) in branches {
+            // Also where nothing is allowed: a wrong glob is no rule.
+            let pattern = Pattern::new(written)?;
+            if rule.allow.contains(&Allowed::Merge) {
+                let needs_verdict = rule.require.contains(&Required::Ralph);
+                self.exceptions.push(Exception { pattern, needs_verdict });
+            }
         }
         Ok(self)
     }
