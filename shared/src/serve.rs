@@ -6,6 +6,7 @@
 pub mod charge;
 pub mod drain;
 pub mod handler;
+mod progress;
 pub mod question;
 pub mod report;
 pub mod stdio;

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::drain::Drain;
+use super::progress::Progress;
 use super::question::{self, Asker, INPUT_REQUIRED, Sealer};
 use super::tool::{Defined, Effect, RawAnswer};
 use crate::audit::AuditEntry;
@@ -61,14 +62,17 @@ struct CallState {
     pending: Mutex<Option<InputRequiredResult>>,
     meter: Mutex<Meter>,
     decisions: Mutex<Vec<AuditEntry>>,
+    progress: Progress,
 }
 
-/// What surrounds one call: the request's `_meta`, the client's name, how it is taken back, how somebody is asked.
+/// What surrounds one call: the request's `_meta`, the client's name, how it is taken back, how
+/// somebody is asked, how the client is told how far it is.
 pub(super) struct Circumstances {
     pub(super) meta: JsonObject,
     pub(super) client: Option<String>,
     pub(super) cancelled: CancellationToken,
     pub(super) asker: Asker,
+    pub(super) progress: Progress,
 }
 
 impl House {
@@ -134,6 +138,11 @@ impl Call {
     /// Counts `quantity` of `sku` as answered from a cache: not paid, but reported as saved.
     pub fn save(&self, sku: impl Into<Sku>, quantity: u64) {
         lock(&self.0.meter).save(sku.into(), quantity);
+    }
+
+    /// Says that `done` of `total` steps are done, to a client that asked to be told.
+    pub fn progress(&self, done: usize, total: usize, message: impl FnOnce() -> String) {
+        self.0.progress.tell(done as u64, total as u64, message);
     }
 
     /// Records a decision or an effect in the audit trail, together with the call's receipt.
@@ -229,7 +238,7 @@ pub(super) async fn charged<S: Send + Sync + 'static>(
 ) -> CallToolResponse {
     let started_at = Timestamp::now();
     let clock = Instant::now();
-    let Circumstances { meta, client, cancelled, asker } = circumstances;
+    let Circumstances { meta, client, cancelled, asker, progress } = circumstances;
     let identified = house.identities.identify(&meta, client.as_deref());
     let call = Call(Arc::new(CallState {
         tool: tool.name(),
@@ -241,6 +250,7 @@ pub(super) async fn charged<S: Send + Sync + 'static>(
         pending: Mutex::default(),
         meter: Mutex::default(),
         decisions: Mutex::default(),
+        progress,
         house,
     }));
     // No effect without a ledger to record it in.
@@ -251,6 +261,7 @@ pub(super) async fn charged<S: Send + Sync + 'static>(
             Ok(()) => run(tool, server, arguments, &call).await,
         },
     };
+    call.0.progress.close().await;
     let receipt = settle(&call, tool, &result, started_at, clock);
     if let Err(error) = record(&call, &receipt, result.as_ref().err()).await {
         let done = if result.is_ok() { "the call was carried out but not recorded" } else { "nothing more was done" };

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use super::Server;
 use super::charge::{Circumstances, House, charged};
 use super::drain::Drain;
+use super::progress::Progress;
 use super::question::Asker;
 use super::report;
 use super::task::Tasks;
@@ -66,7 +67,8 @@ impl<S: Server> ToolServer<S> {
         self.tasks.spawn(move |task, cancelled| async move {
             let _running = drain.run();
             let asker = if form { Asker::Task(task) } else { Asker::Nobody };
-            let circumstances = Circumstances { meta, client, cancelled, asker };
+            // The protocol tells of a task's progress in its state, never in notifications.
+            let circumstances = Circumstances { meta, client, cancelled, asker, progress: Progress::unasked() };
             match toolbox.find(name) {
                 Some(tool) => charged(house, server, tool, arguments, circumstances).await,
                 None => CallToolResult::error(Vec::new()).into(),
@@ -133,7 +135,11 @@ impl<S: Server> ServerHandler for ToolServer<S> {
             (true, false) => Asker::Peer(context.peer.clone()),
         };
         let _running = self.house.drain().run();
-        let circumstances = Circumstances { meta, client, cancelled: context.ct.clone(), asker };
+        let progress = match context.meta.get_progress_token() {
+            Some(token) => Progress::new(context.peer.clone(), token),
+            None => Progress::unasked(),
+        };
+        let circumstances = Circumstances { meta, client, cancelled: context.ct.clone(), asker, progress };
         Ok(charged(Arc::clone(&self.house), Arc::clone(&self.server), tool, arguments, circumstances).await)
     }
 
