@@ -1,6 +1,8 @@
 //! Attacks beside uses of mcp-ralph.
 
+mod cache;
 mod changes;
+mod command_line;
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -168,7 +170,7 @@ async fn arguments_that_would_verify_nothing_are_refused() {
         ("verify_batch", json!({"globs": ["[z-a]"]}), "invalid_arguments"),
         ("verify_batch", json!({"globs": ["x".repeat(5000)]}), "invalid_arguments"),
         ("verify_batch", json!({"globs": vec!["*"; 100]}), "too_many_files"),
-        ("verify_batch", json!({"paths": vec!["src/good.py"; 2001]}), "too_many_files"),
+        ("verify_batch", json!({"paths": vec!["src/good.py"; 5001]}), "too_many_files"),
         ("verify_batch", json!({"paths": ["src/bad.py"], "cursor": "-1"}), "invalid_arguments"),
         ("list_checks", json!({"x": 1}), "invalid_arguments"),
         ("clear_cache", json!({"x": 1}), "invalid_arguments"),

@@ -1,4 +1,4 @@
-//! `mcp-ralph`: the verifier as an MCP server over stdio.
+//! `mcp-ralph`: the verifier as an MCP server over stdio, and as a command.
 
 use std::process::ExitCode;
 
@@ -6,5 +6,5 @@ fn main() -> ExitCode {
     if let Some(code) = tollgate_shared::sandbox::divert() {
         return code;
     }
-    tollgate_shared::serve::run::<mcp_ralph::Ralph>(env!("CARGO_PKG_VERSION"))
+    mcp_ralph::cli::main()
 }

@@ -43,6 +43,26 @@ impl Workers {
         Ok(receiver)
     }
 
+    /// Runs `work` as soon as a thread is free, once [`threads`](Self::threads) has started them.
+    pub fn spawn(&self, work: impl FnOnce() + Send + 'static) {
+        if let Some(pool) = self.0.get() {
+            pool.spawn_fifo(move || {
+                if catch_unwind(AssertUnwindSafe(work)).is_err() {
+                    tracing::error!("the work on a group of files panicked");
+                }
+            });
+        }
+    }
+
+    /// Returns how many threads there are.
+    ///
+    /// # Errors
+    ///
+    /// `internal_error` when no thread can be started.
+    pub fn threads(&self) -> Result<usize, Refusal> {
+        Ok(self.pool()?.current_num_threads())
+    }
+
     fn pool(&self) -> Result<&ThreadPool, Refusal> {
         if let Some(pool) = self.0.get() {
             return Ok(pool);

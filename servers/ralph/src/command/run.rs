@@ -43,7 +43,7 @@ pub struct Commands {
 }
 
 /// One file that was verified, and what its content was.
-pub struct Subject {
+pub struct Judged {
     /// Where it is.
     pub place: Place,
     /// Its content, when that is not what is on disk.
@@ -184,7 +184,7 @@ fn program(command: &Command, folder: &Path, search_path: &[PathBuf]) -> Result<
 pub async fn complete(
     server: &Arc<Ralph>,
     call: &Call,
-    subjects: &mut [Subject],
+    subjects: &mut [Judged],
     wanted: &[Check],
     is_named: bool,
 ) -> Result<(), Refusal> {
@@ -226,11 +226,11 @@ async fn group(
     server: &Arc<Ralph>,
     call: &Call,
     command: &Arc<Command>,
-    subjects: &[Subject],
+    subjects: &[Judged],
     indices: &[usize],
 ) -> Result<Vec<(CheckResult, bool)>, Refusal> {
-    let members: Vec<&Subject> = indices.iter().map(|index| &subjects[*index]).collect();
-    let path = |subject: &Subject| subject.place.below_root().to_owned();
+    let members: Vec<&Judged> = indices.iter().map(|index| &subjects[*index]).collect();
+    let path = |subject: &Judged| subject.place.below_root().to_owned();
     let group = Group {
         roots: Arc::clone(&server.roots),
         root: members[0].place.clone(),
@@ -250,7 +250,7 @@ async fn group(
     let mut results: BTreeMap<PathBuf, (CheckResult, bool)> = BTreeMap::new();
     if let Some(identity) = &identity {
         for (path, hash) in &group.files {
-            if let Some(result) = server.cache.get(&key(command, identity, &digest, path, hash)).await {
+            if let Some(result) = server.cache.get(&[key(command, identity, &digest, path, hash)]).pop().flatten() {
                 results.insert(path.clone(), (result, true));
             }
         }
@@ -261,7 +261,7 @@ async fn group(
             Ok((digest, found)) => {
                 for (path, result) in found {
                     if let Some(identity) = &identity {
-                        server.cache.put(&key(command, identity, &digest, &path, &group.files[&path]), &result).await;
+                        server.cache.put(&[(key(command, identity, &digest, &path, &group.files[&path]), &result)]);
                     }
                     results.insert(path, (result, false));
                 }

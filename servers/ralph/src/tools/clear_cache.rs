@@ -18,7 +18,7 @@ struct ClearCacheRequest {}
 #[derive(Serialize, JsonSchema)]
 struct Cleared {
     /// Results forgotten
-    entries: u64,
+    entries: usize,
 }
 
 pub(crate) fn tool() -> Defined<Ralph> {
@@ -35,13 +35,16 @@ pub(crate) fn tool() -> Defined<Ralph> {
 }
 
 async fn run(server: Arc<Ralph>, _: ClearCacheRequest, call: Call) -> Result<Answer<Cleared>, Refusal> {
-    let entries = server.cache.clear().await.map_err(|error| {
-        Refusal::failed(
-            "cache_unavailable",
-            format!("the cache cannot be cleared: {error:#}"),
-            "have the operator look at the state folder; verification works without a cache",
-        )
-    })?;
+    server.cache.try_open().await.map_err(|error| unavailable(&error))?;
+    let entries = call.blocking(move || server.cache.clear().map_err(|error| unavailable(&error))).await?;
     call.decide("cache_cleared", "asked for", json!({ "entries": entries }));
     Ok(Answer::new(Cleared { entries }))
+}
+
+fn unavailable(error: &anyhow::Error) -> Refusal {
+    Refusal::failed(
+        "cache_unavailable",
+        format!("the cache cannot be cleared: {error:#}"),
+        "have the operator look at the state folder; verification works without a cache",
+    )
 }

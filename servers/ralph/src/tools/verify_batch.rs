@@ -3,27 +3,24 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures::{StreamExt, TryStreamExt, stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use tollgate_shared::refusal::Refusal;
 use tollgate_shared::serve::tool::Defined;
 use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
 
-use super::verify_file::probe;
+use super::verify_file::{Format, probe};
 use crate::Ralph;
 use crate::check::{Check, Verdict};
-use crate::command::run::{self, Subject};
+use crate::command::run::{self, Judged};
 use crate::roots::{self, Place};
-use crate::verify::{self, FileReport};
+use crate::sarif;
+use crate::verify::{self, FileReport, Order, Subject};
 
 /// Most files of one call: at a few milliseconds each, well within the patience of a host.
-const FILES_MAX: usize = 2_000;
-
-/// Files in work at a time: enough that reading one and checking others overlap.
-const FILES_AT_A_TIME: usize = 16;
+const FILES_MAX: usize = 5_000;
 
 /// Most globs of one call.
 const GLOBS_MAX: usize = 50;
@@ -53,6 +50,9 @@ struct VerifyBatchRequest {
     limit: Option<usize>,
     /// From next_cursor, to list further files
     cursor: Option<String>,
+    /// What the answer is to be, report when left out
+    #[serde(default)]
+    format: Format,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -66,6 +66,9 @@ struct BatchReport {
     /// Gives the files that are not listed
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
+    /// The findings of the files that are listed as SARIF 2.1.0, instead of `files`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sarif: Option<Map<String, Value>>,
 }
 
 pub(crate) fn tool() -> Defined<Ralph> {
@@ -73,7 +76,7 @@ pub(crate) fn tool() -> Defined<Ralph> {
         "verify_batch",
         "Verify files",
         "Verify many files at once, by paths or globs. The verdict covers all of them: pass only when every file that a \
-         check applies to passes. Refuses more than 2000 files.",
+         check applies to passes. Refuses more than 5000 files.",
         Effect::Reads,
         Price::Metered(verify::SKUS),
     )
@@ -89,13 +92,17 @@ async fn handle(server: Arc<Ralph>, request: VerifyBatchRequest, call: Call) -> 
         })
     })?;
     let places = places(&server, &call, request.paths, request.globs).await?;
-    let (mut subjects, not_run) = verify_all(&server, &call, places, &wanted, request.stop_on_failure).await?;
+    let (mut judged, not_run) = verify_all(&server, &call, places, &wanted, request.stop_on_failure).await?;
     // What is known to fail already is not run any further either.
     if !(request.stop_on_failure && not_run > 0) {
-        run::complete(&server, &call, &mut subjects, &wanted, request.checks.is_some()).await?;
+        run::complete(&server, &call, &mut judged, &wanted, request.checks.is_some()).await?;
     }
-    let files = subjects.into_iter().map(|subject| subject.report).collect();
-    Ok(Answer::new(report(files, not_run, skip, limit)))
+    let files = judged.into_iter().map(|judged| judged.report).collect();
+    let mut report = report(files, not_run, skip, limit);
+    if request.format == Format::Sarif {
+        report.sarif = Some(sarif::log(&std::mem::take(&mut report.files)));
+    }
+    Ok(Answer::new(report))
 }
 
 /// Finds every file that is meant, each once; one that may not be read refuses the whole batch before it begins.
@@ -136,25 +143,22 @@ async fn verify_all(
     places: Vec<Place>,
     wanted: &[Check],
     stop_on_failure: bool,
-) -> Result<(Vec<Subject>, usize), Refusal> {
+) -> Result<(Vec<Judged>, usize), Refusal> {
     let total = places.len();
-    let stopped = &AtomicBool::new(false);
+    let mut files = Vec::with_capacity(total);
+    let order = Order { stop_on_failure, ..Order::of(call, wanted) };
+    let mut by_name: BTreeMap<String, Place> =
+        places.iter().map(|place| (place.shown.clone(), place.clone())).collect();
+    let subjects = places.into_iter().map(Subject::on_disk).collect();
     // A file that was begun is finished and reported: it is paid for.
-    let files: Vec<Subject> = stream::iter(places)
-        .map(|place| async move {
-            if stopped.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
-            let report = verify::verify_on_disk(server, call, place.clone(), wanted).await?;
-            if stop_on_failure && report.verdict >= Verdict::Fail {
-                stopped.store(true, Ordering::Relaxed);
-            }
-            Ok(Some(Subject { place, given: None, report }))
-        })
-        .buffer_unordered(FILES_AT_A_TIME)
-        .try_filter_map(|report| async move { Ok(report) })
-        .try_collect()
-        .await?;
+    verify::verify_each(server, order, subjects, |verified| {
+        verified.charge(call);
+        let report = verified.report;
+        let Some(place) = by_name.remove(&report.path) else { return };
+        call.progress(files.len() + 1, total, || format!("{}: {}", report.path, report.verdict.name()));
+        files.push(Judged { place, given: None, report });
+    })
+    .await?;
     let not_run = total - files.len();
     Ok((files, not_run))
 }
@@ -172,5 +176,5 @@ fn report(mut files: Vec<FileReport>, not_run: usize, skip: usize, limit: usize)
     let rest = files.len().saturating_sub(skip);
     let next_cursor = (rest > limit).then(|| (skip + limit).to_string());
     let files = files.into_iter().skip(skip).take(limit).collect();
-    BatchReport { verdict, counts, files, next_cursor }
+    BatchReport { verdict, counts, files, next_cursor, sarif: None }
 }

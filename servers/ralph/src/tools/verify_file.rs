@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use tollgate_shared::refusal::Refusal;
 use tollgate_shared::serve::tool::Defined;
 use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
 
 use crate::Ralph;
 use crate::check::Check;
-use crate::command::run::{self, Subject};
+use crate::command::run::{self, Judged};
 use crate::roots::{Place, Unread, quoted};
+use crate::sarif;
 use crate::verify::{self, FileReport};
 
 #[derive(Deserialize, JsonSchema)]
@@ -23,6 +25,27 @@ struct VerifyFileRequest {
     content: Option<String>,
     /// Which checks, see list_checks; when left out, all but those of the whole project
     checks: Option<Vec<String>>,
+    /// What the answer is to be, report when left out
+    #[serde(default)]
+    format: Format,
+}
+
+/// The form of an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Format {
+    #[default]
+    Report,
+    Sarif,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct FileAnswer {
+    #[serde(flatten)]
+    report: FileReport,
+    /// The findings as SARIF 2.1.0, instead of `checks`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sarif: Option<Map<String, Value>>,
 }
 
 pub(crate) fn tool() -> Defined<Ralph> {
@@ -38,7 +61,7 @@ pub(crate) fn tool() -> Defined<Ralph> {
     .handler(handle)
 }
 
-async fn handle(server: Arc<Ralph>, request: VerifyFileRequest, call: Call) -> Result<Answer<FileReport>, Refusal> {
+async fn handle(server: Arc<Ralph>, request: VerifyFileRequest, call: Call) -> Result<Answer<FileAnswer>, Refusal> {
     let wanted = Check::wanted(request.checks.as_deref())?;
     let place = probe(&server, &call, request.path, request.content.is_some()).await?;
     let given = request.content.as_ref().map(|content| Arc::new(content.clone().into_bytes()));
@@ -46,10 +69,14 @@ async fn handle(server: Arc<Ralph>, request: VerifyFileRequest, call: Call) -> R
         Some(content) => verify::verify_given(&server, &call, place.clone(), content, &wanted).await?,
         None => verify::verify_on_disk(&server, &call, place.clone(), &wanted).await?,
     };
-    let mut subjects = [Subject { place, given, report }];
-    run::complete(&server, &call, &mut subjects, &wanted, request.checks.is_some()).await?;
-    let [Subject { report, .. }] = subjects;
-    Ok(Answer::new(report))
+    let mut judged = [Judged { place, given, report }];
+    run::complete(&server, &call, &mut judged, &wanted, request.checks.is_some()).await?;
+    let [Judged { mut report, .. }] = judged;
+    let sarif = (request.format == Format::Sarif).then(|| sarif::log(std::slice::from_ref(&report)));
+    if sarif.is_some() {
+        report.checks.clear();
+    }
+    Ok(Answer::new(FileAnswer { report, sarif }))
 }
 
 /// Finds the file that a caller named, or with `may_be_missing` where it would be.
