@@ -274,7 +274,7 @@ fn is_corrupt(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let ours = cause.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
         // SQLITE_CORRUPT and SQLITE_NOTADB, as sqlx has them.
-        let code = cause.downcast_ref::<sqlx::Error>().and_then(|error| Some(error.as_database_error()?.code()?));
+        let code = cause.downcast_ref::<sqlx::Error>().and_then(|error| error.as_database_error()?.code());
         ours.is_some_and(|code| CORRUPT.contains(&code)) || code.is_some_and(|code| matches!(&*code, "11" | "26"))
     })
 }

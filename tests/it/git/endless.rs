@@ -48,7 +48,7 @@ async fn all_end(server: &McpProcess, what: &str, calls: Vec<(&'static str, Valu
         let called = tokio::time::timeout(ANSWER_MAX, server.call(tool, arguments.clone())).await;
         let called = called.unwrap_or_else(|_| panic!("{what}: {tool} {arguments} does not end"));
         let code = called.structured["error"]["code"].as_str().unwrap_or("ok").to_owned();
-        println!("{what}: {tool} {code} {:?}", started.elapsed());
+        eprintln!("{what}: {tool} {code} {:?}", started.elapsed());
         assert_ne!(code, "internal_error", "{what}: {tool}: {}", called.structured);
         codes.push((tool, code));
     }

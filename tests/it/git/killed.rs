@@ -89,7 +89,10 @@ impl Worker {
                 fs::write(work.join(self.repo_path).join(&name), &name).unwrap();
                 match self.call("git_add", json!({"files": [&name]})).await? {
                     Ok(_) => {}
-                    Err(code) => return Some(accepted(&code, &["operation_in_progress"])),
+                    Err(code) => {
+                        accepted(&code, &["operation_in_progress"]);
+                        return Some(());
+                    }
                 }
                 match self.call("git_commit", json!({"message": &name})).await? {
                     Ok(answer) => self.committed.push((answer["commit"].as_str().unwrap().parse().unwrap(), name)),
