@@ -347,7 +347,9 @@ mod tests {
         fn what_is_taken_is_stable_and_no_option(text in "(https|ssh|http|ext)?(://|:|@|/|-|a|b\\.c|~|\\.\\.|%|\\PC){0,12}") {
             if let Ok(url) = RemoteUrl::parse(&text) {
                 let again = url.for_git();
-                prop_assert!(!again.starts_with('-') && !again.contains("/-") && !again.contains("@-") && !again.contains(":-"));
+                // Whatever a program could take for an option: the whole, a host, a user, a part of the path.
+                let parts = [Some(&again), Some(&url.host), url.user.as_ref(), Some(&url.path)];
+                prop_assert!(parts.iter().flatten().all(|part| !part.starts_with('-') && !part.contains("/-")));
                 prop_assert!(again.bytes().all(|byte| byte.is_ascii_graphic()));
                 prop_assert_eq!(RemoteUrl::parse(&again), Ok(url));
             }
