@@ -65,7 +65,7 @@ async fn findings_of_a_command_are_those_of_its_check() {
     let ralph = world.start();
     let clean = ralph.ok("verify_file", json!({"path": "src/a.py"})).await;
     assert_eq!((&clean["verdict"], &linting(&clean)["verdict"]), (&json!("pass"), &json!("pass")), "{clean}");
-    assert_eq!(clean["cost_usd"], "0.0021");
+    assert_eq!(clean["cost_usd"], "0.0022");
     let again = ralph.ok("verify_file", json!({"path": "src/a.py"})).await;
     assert_eq!((&again["cached"], &again["cost_usd"]), (&json!(true), &json!("0")), "{again}");
     let found = ralph.ok("verify_file", json!({"path": "src/b.py", "checks": ["linting"]})).await;

@@ -147,7 +147,7 @@ impl Commands {
         arguments
             .retain(|word| matches!(word.as_str(), "clippy" | "fmt") || command.run[0] == "go" && word == "version");
         arguments.push(if command.run[0] == "go" { "version" } else { "--version" }.to_owned());
-        let asked = Command { timeout_ms: VERSION_MS, ..command.clone() };
+        let asked = Command { timeout_ms: VERSION_MS.min(command.timeout_ms), ..command.clone() };
         let finished = self.confined(&asked, &scratch, scratch.path(), arguments, &[], stop)?;
         // A tool that does not say it, such as gofmt, is known by its file.
         let said = String::from_utf8_lossy(&finished.stdout).trim().to_owned();
