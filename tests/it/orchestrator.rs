@@ -66,7 +66,7 @@ fn call_answers_with_result_and_receipt() {
     assert_eq!((refused["result"]["error"]["code"].as_str(), code), (Some("path_outside_root"), 1));
 
     let (costs, _) = json_of(world.path(), &["costs", "--by", "server", "--format", "json"]);
-    assert_eq!(costs["total"]["amount"], "0.2518");
+    assert_eq!(costs["total"]["amount"], "0.2519");
     assert_eq!(costs["groups"]["fixture"]["calls"], 1);
     assert_eq!(costs["groups"]["ralph"]["refused"], 1);
     let csv = run(world.path(), &["costs", "--by", "task", "--format", "csv"]);
@@ -141,7 +141,7 @@ fn server_that_hangs_is_bounded_and_one_that_dies_is_started_again() {
     assert!(begun.elapsed() < Duration::from_secs(40));
     let (costs, _) = json_of(world.path(), &["costs", "--format", "json"]);
     assert_eq!((&costs["total"]["calls"], &costs["total"]["failed"]), (&json!(7), &json!(3)));
-    assert_eq!(costs["total"]["amount"], "0.7518");
+    assert_eq!(costs["total"]["amount"], "0.7519");
 }
 
 #[test]
