@@ -50,6 +50,7 @@ pub struct Protected {
 #[derive(Clone, Debug)]
 struct Exception {
     pattern: Pattern,
+    takes_merges: bool,
     needs_verdict: bool,
 }
 
@@ -186,24 +187,25 @@ impl ProtectedBranches {
         for (written, rule) in branches {
             // Also where nothing is allowed: a wrong glob is no rule.
             let pattern = Pattern::new(written)?;
-            if rule.allow.contains(&Allowed::Merge) {
-                let needs_verdict = rule.require.contains(&Required::Ralph);
-                self.exceptions.push(Exception { pattern, needs_verdict });
-            }
+            let takes_merges = rule.allow.contains(&Allowed::Merge);
+            let needs_verdict = rule.require.contains(&Required::Ralph);
+            self.exceptions.push(Exception { pattern, takes_merges, needs_verdict });
         }
         Ok(self)
     }
 
     /// Returns `branch` with what a merge into it must show, where it is protected and takes merges.
     ///
-    /// Of several rules that name it, all must hold.
+    /// Of several rules that name it, one must allow merges, and what any of them requires must hold.
     #[must_use]
     pub fn gated(&self, branch: ResolvedBranch) -> Option<GatedBranch> {
         let pattern = self.protecting(branch.name())?.written.clone();
         let name = folded(branch.name());
-        let mut rules = self.exceptions.iter().filter(|exception| exception.pattern.matcher.is_match(&name)).peekable();
-        rules.peek()?;
-        let needs_verdict = rules.any(|rule| rule.needs_verdict);
+        let rules = || self.exceptions.iter().filter(|exception| exception.pattern.matcher.is_match(&name));
+        if !rules().any(|rule| rule.takes_merges) {
+            return None;
+        }
+        let needs_verdict = rules().any(|rule| rule.needs_verdict);
         let protected = Protected { branch: branch.name().to_owned(), pattern };
         Some(GatedBranch { branch, protected, needs_verdict })
     }
