@@ -300,6 +300,23 @@ mod tests {
     }
 
     #[test]
+    fn what_any_rule_requires_holds_where_one_allows() {
+        let main = || ResolvedBranch::at_the_end_of_a_chain("refs/heads/main").unwrap();
+        let needs_verdict = |rules: &[(&str, bool, bool)]| {
+            let rules = rules.iter().map(|(name, allows, requires)| {
+                let allow = if *allows { vec![Allowed::Merge] } else { Vec::new() };
+                let require = if *requires { vec![Required::Ralph] } else { Vec::new() };
+                ((*name).to_owned(), BranchConfig { allow, require })
+            });
+            defaults().except(&rules.collect()).unwrap().gated(main()).map(|gated| gated.needs_verdict)
+        };
+        assert_eq!(needs_verdict(&[("main", true, false)]), Some(false));
+        assert_eq!(needs_verdict(&[("main", true, false), ("ma*", false, true)]), Some(true));
+        assert_eq!(needs_verdict(&[("main", true, false), ("dev*", false, true)]), Some(false));
+        assert_eq!(needs_verdict(&[("ma*", false, true)]), None, "a requirement alone opens nothing");
+    }
+
+    #[test]
     fn protected_branches_are_refused_however_they_are_spelt() {
         let names = [
             "main",
