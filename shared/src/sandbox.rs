@@ -28,6 +28,7 @@ pub mod toolchain;
 mod tree;
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -88,6 +89,20 @@ pub struct Job {
     pub limits: Limits,
 }
 
+/// What a job has beyond files and limits; nothing of it unless it is said.
+#[derive(Debug, Default)]
+pub struct Extras {
+    /// What it reads from its stdin.
+    pub stdin: Option<OwnedFd>,
+    /// Kept open until nothing of the job is left, also when the calling program dies: a lock on it lasts as long.
+    pub held: Option<OwnedFd>,
+    /// The network of the host.
+    pub network: bool,
+    /// Both outputs as one, in [`Finished::stdout`], of which the last [`Limits::output_bytes`] are kept; without it, the
+    /// job is ended when one is full.
+    pub keeps_end: bool,
+}
+
 /// How much a program and all that it starts may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,7 +115,7 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Size of one file that is written.
     pub file_bytes: u64,
-    /// Size of all files below the writable folders.
+    /// Size of all files below the writable folders; `u64::MAX` is no limit.
     pub disk_bytes: u64,
     /// Processes and threads at a time.
     pub processes: u64,
@@ -247,7 +262,21 @@ impl Sandbox {
     ///
     /// [`SandboxError`] when the program did not run; it is never run with less confinement than this sandbox has.
     pub fn run(self, job: &Job, cancelled: &dyn Fn() -> bool) -> Result<Finished, SandboxError> {
-        supervise::run(self.confinement, job, cancelled)
+        self.run_with(job, Extras::default(), cancelled)
+    }
+
+    /// Runs `job` as [`run`](Self::run) does, with `extras`.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_with(
+        self,
+        job: &Job,
+        extras: Extras,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Finished, SandboxError> {
+        supervise::run(self.confinement, job, extras, cancelled)
     }
 }
 

@@ -77,6 +77,11 @@ impl Appender {
         }
     }
 
+    /// Whether a file is open, be it still the one at the path or not.
+    pub(super) fn has_writer(&self) -> bool {
+        lock(&self.open_file).is_some()
+    }
+
     /// Whether the file that is open is still the one at the path: whoever replaces it must not get entries
     /// written into nowhere.
     pub(super) fn is_open(&self) -> bool {

@@ -73,6 +73,15 @@ impl Ledger {
     ///
     /// [`LedgerError`] says why it cannot be opened.
     pub async fn open(&self) -> Result<(), LedgerError> {
+        // Whether it was replaced since is looked at where it matters, before entries are written.
+        if self.shared.has_writer() {
+            return Ok(());
+        }
+        self.open_current().await
+    }
+
+    /// Opens the file that is at the path now, unless it is the one that is open.
+    async fn open_current(&self) -> Result<(), LedgerError> {
         if self.shared.is_open() {
             return Ok(());
         }
@@ -100,7 +109,7 @@ impl Ledger {
     ///
     /// [`LedgerError`]; then none of `entries` was written.
     pub async fn append(&self, entries: Vec<NewEntry>) -> Result<(), LedgerError> {
-        self.open().await?;
+        self.open_current().await?;
         let count = entries.len();
         let written = self.shared.enqueue(entries);
         // An uncontended append takes some 20 µs, less than handing it to another thread and back would.
@@ -122,7 +131,7 @@ impl Ledger {
     ///
     /// [`LedgerError`]; then it was not written.
     pub async fn append_once(&self, entry: NewEntry) -> Result<bool, LedgerError> {
-        self.open().await?;
+        self.open_current().await?;
         let shared = Arc::clone(&self.shared);
         blocking(move || shared.append_once(&entry)).await
     }

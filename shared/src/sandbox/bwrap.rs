@@ -9,11 +9,14 @@ use super::{HELPER_ARGUMENT, Job};
 const PROGRAMS: [&str; 2] = ["/usr/bin/bwrap", "/usr/local/bin/bwrap"];
 
 /// Returns the command that starts the inner part within `bwrap`.
-pub(super) fn command(job: &Job) -> Result<Command, String> {
+pub(super) fn command(job: &Job, network: bool) -> Result<Command, String> {
     let program = PROGRAMS.iter().find(|path| Path::new(path).is_file()).ok_or("bwrap is not installed")?;
     let own = std::env::current_exe().map_err(|error| format!("this program's own path: {error}"))?;
     let mut command = Command::new(program);
     command.args(["--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "sandbox"]);
+    if network {
+        command.arg("--share-net");
+    }
     // What lies below comes after what it lies in.
     let mut readable: Vec<&PathBuf> = job.readable.iter().collect();
     readable.sort();

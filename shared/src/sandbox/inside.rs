@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use rustix::process::{Pid, Signal, WaitOptions, setsid, wait};
 
-use super::supervise::{Order, Report, receive, send};
+use super::supervise::{Order, Report, receive_order, send};
 use super::{Confinement, Ended, Job, landlock, namespaces, rlimit, seccomp};
 
 /// Confines itself, runs one program and ends.
@@ -19,9 +19,9 @@ pub(super) fn main() -> ExitCode {
     };
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     // A keeper that died before the line above sends nothing.
-    let Ok(Some(order)) = receive::<Order>(&channel) else { return ExitCode::FAILURE };
+    let Ok(Some((order, files))) = receive_order(&channel) else { return ExitCode::FAILURE };
     let report = match confine(&order) {
-        Ok(()) => run(&order.job),
+        Ok(()) => run(&order.job, files.into_iter().next()),
         Err(reason) => Report::Unconfined(reason),
     };
     match send(&channel, &report) {
@@ -42,18 +42,18 @@ fn confine(order: &Order) -> Result<(), String> {
         return Ok(());
     }
     namespaces::drop_capabilities(confinement)?;
-    landlock::apply(job, confinement)?;
-    seccomp::apply(confinement)
+    landlock::apply(job, confinement, order.network)?;
+    seccomp::apply(confinement, order.network)
 }
 
-fn run(job: &Job) -> Report {
+fn run(job: &Job, stdin: Option<OwnedFd>) -> Report {
     let spawned = Command::new(&job.program)
         .args(&job.arguments)
         .current_dir(&job.folder)
         .env_clear()
         .envs(&job.environment)
         .process_group(0)
-        .stdin(Stdio::null())
+        .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
         .spawn();
     let child = match spawned {
         Ok(child) => child,

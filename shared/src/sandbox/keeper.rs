@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, setsid, wait};
 
-use super::supervise::{Order, Report, receive, send};
+use super::supervise::{Order, Report, receive, receive_order, send, send_order};
 use super::tree::Tree;
 use super::{Confinement, Ended, HELPER_ARGUMENT, Job, bwrap, namespaces, scratch};
 
@@ -32,27 +32,29 @@ pub(super) fn main() -> ExitCode {
     let Ok(control) = std::io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from) else {
         return ExitCode::FAILURE;
     };
-    let Ok(Some(order)) = receive::<Order>(&control) else { return ExitCode::FAILURE };
-    let report = keep(&control, &order).unwrap_or_else(Report::Unconfined);
+    // The files stay open until this process ends, and whoever has a lock on one keeps it until nothing is left.
+    let Ok(Some((order, files))) = receive_order(&control) else { return ExitCode::FAILURE };
+    let stdin = files.first().filter(|_| order.has_stdin);
+    let report = keep(&control, &order, stdin).unwrap_or_else(Report::Unconfined);
     match send(&control, &report) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn keep(control: &UnixStream, order: &Order) -> Result<Report, String> {
+fn keep(control: &UnixStream, order: &Order, stdin: Option<&OwnedFd>) -> Result<Report, String> {
     close_strangers();
     // No terminal: nothing can be typed into it, and no signal comes from it.
     let _ = setsid();
     set_child_subreaper(Some(rustix::process::getpid())).map_err(|error| format!("no subreaper: {error}"))?;
     if order.confinement == Confinement::Namespaces {
-        namespaces::enter()?;
+        namespaces::enter(order.network)?;
     }
     let (channel, far_end) = UnixStream::pair().map_err(|error| error.to_string())?;
     let inside = start(order, far_end)?;
     let mut kept = Kept { inside, channel, is_gone: false };
     // Nobody reads this when the inside is gone already; that shows below.
-    let _ = send(&kept.channel, order);
+    let _ = send_order(&kept.channel, order, stdin.as_slice());
     let report = watch(control, &mut kept, &order.job);
     let reported = kept.end();
     Ok(match report {
@@ -63,7 +65,7 @@ fn keep(control: &UnixStream, order: &Order) -> Result<Report, String> {
 
 fn start(order: &Order, channel: UnixStream) -> Result<Child, String> {
     let mut command = match order.confinement {
-        Confinement::Bubblewrap => bwrap::command(&order.job)?,
+        Confinement::Bubblewrap => bwrap::command(&order.job, order.network)?,
         _ => {
             let mut command = Command::new("/proc/self/exe");
             command.args([HELPER_ARGUMENT, "inside"]);
@@ -107,7 +109,8 @@ fn watch(control: &UnixStream, kept: &mut Kept, job: &Job) -> Option<Ended> {
         }
         if now >= disk_at {
             disk_at = now + DISK_EVERY;
-            if job.writable.iter().any(|folder| scratch::exceeds(folder, job.limits.disk_bytes)) {
+            if job.limits.disk_bytes != u64::MAX
+                && job.writable.iter().any(|folder| scratch::exceeds(folder, job.limits.disk_bytes)) {
                 return Some(Ended::DiskLimit);
             }
         }

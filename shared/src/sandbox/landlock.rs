@@ -40,7 +40,7 @@ const SHARED_PROC: [&str; 6] = [
 const DEPTH_MAX: usize = 64;
 
 /// Restricts this process, and all that it starts, to the files of `job`.
-pub(super) fn apply(job: &Job, confinement: Confinement) -> Result<(), String> {
+pub(super) fn apply(job: &Job, confinement: Confinement, network: bool) -> Result<(), String> {
     let failed = |error: &dyn std::fmt::Display| format!("landlock: {error}");
     // Below `bwrap`, which shows nothing else, this is a second lock.
     let level = match confinement {
@@ -61,7 +61,7 @@ pub(super) fn apply(job: &Job, confinement: Confinement) -> Result<(), String> {
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(NEWEST))
         .map_err(|error| failed(&error))?;
-    if confinement == Confinement::Landlock {
+    if confinement == Confinement::Landlock && !network {
         ruleset = ruleset.handle_access(AccessNet::from_all(NEWEST)).map_err(|error| failed(&error))?;
     }
     let created = ruleset.create().map_err(|error| failed(&error))?;

@@ -26,13 +26,10 @@ const NEEDED: [CapabilitySet; 3] = [CapabilitySet::SYS_ADMIN, CapabilitySet::NET
 const PID_MAX_LEAST: u64 = 512;
 
 /// Enters new namespaces; the next process that is started is the first of its PID namespace.
-pub(super) fn enter() -> Result<(), String> {
+pub(super) fn enter(network: bool) -> Result<(), String> {
     let (user, group) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-    let flags = UnshareFlags::NEWUSER
-        | UnshareFlags::NEWPID
-        | UnshareFlags::NEWNET
-        | UnshareFlags::NEWIPC
-        | UnshareFlags::NEWUTS;
+    let mut flags = UnshareFlags::NEWUSER | UnshareFlags::NEWPID | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
+    flags.set(UnshareFlags::NEWNET, !network);
     #[expect(deprecated, reason = "its danger are shared file tables of threads, and this process has one thread")]
     rustix::thread::unshare(flags).map_err(|error| format!("namespaces are not allowed: {error}"))?;
     let write = |path: &str, text: String| fs::write(path, text).map_err(|error| format!("{path}: {error}"));

@@ -141,9 +141,9 @@ const SYS_FCHMODAT2: c_long = 452;
 const TERMINAL: [u64; 2] = [0x5412, 0x541c];
 
 /// Filters what this process, and all that it starts, may ask of the kernel.
-pub(super) fn apply(confinement: Confinement) -> Result<(), String> {
+pub(super) fn apply(confinement: Confinement, network: bool) -> Result<(), String> {
     let has_loopback = matches!(confinement, Confinement::Namespaces | Confinement::Bubblewrap);
-    install(&refused(has_loopback)?, libc::EPERM)?;
+    install(&refused(has_loopback || network)?, libc::EPERM)?;
     install(&unconditional(ABSENT), libc::ENOSYS)?;
     if confinement == Confinement::Landlock {
         install(&unconditional(PRETENDED), 0)?;
@@ -153,7 +153,7 @@ pub(super) fn apply(confinement: Confinement) -> Result<(), String> {
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-fn refused(has_loopback: bool) -> Result<Rules, String> {
+fn refused(has_network: bool) -> Result<Rules, String> {
     let mut rules = unconditional(REFUSED);
     rules.extend(unconditional(REFUSED_HERE));
     // A namespace of one's own is a way to more of the kernel than an ordinary program sees.
@@ -180,8 +180,8 @@ fn refused(has_loopback: bool) -> Result<Rules, String> {
     );
     // No socket of any kind: those of the host are files that a namespace of the network does not keep away, and a
     // connected pair, which worker processes talk over, needs no `socket`. On a network of one's own there is
-    // nobody to talk to but oneself.
-    let sockets = if has_loopback {
+    // nobody to talk to but oneself; the host's is given only by the operator.
+    let sockets = if has_network {
         let (four, six) = (libc::AF_INET.cast_unsigned(), libc::AF_INET6.cast_unsigned());
         let conditions =
             [argument(0, SeccompCmpOp::Ne, u64::from(four))?, argument(0, SeccompCmpOp::Ne, u64::from(six))?];

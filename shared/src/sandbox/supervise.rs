@@ -1,16 +1,21 @@
 //! The side of the sandbox that is in the calling program: starts the keeper, takes the output, says when to stop.
 
-use std::io::{self, PipeReader, Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::{self, IoSlice, IoSliceMut, PipeReader, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Confinement, Ended, Finished, HELPER_ARGUMENT, Job, SandboxError};
+use super::{Confinement, Ended, Extras, Finished, HELPER_ARGUMENT, Job, SandboxError};
 
 /// How often cancellation is looked at: unnoticeable for a person, cheap beside a process.
 const TICK: Duration = Duration::from_millis(20);
@@ -18,12 +23,25 @@ const TICK: Duration = Duration::from_millis(20);
 /// How long the keeper gets to end everything after it was told to; then it is killed itself.
 const END_MAX: Duration = Duration::from_secs(10);
 
+/// More than every path, argument and variable that a kernel takes.
+const LINE_BYTES_MAX: usize = 8 << 20;
+
+/// How much of an output is taken at a time: more than a pipe holds.
+const TAKEN_BYTES_MAX: usize = 1 << 20;
+
 /// What the parts of the sandbox are told.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Order {
     pub confinement: Confinement,
     pub job: Job,
+    /// Whether the job has the network of the host.
+    pub network: bool,
+    /// Whether the first file that comes along is the job's stdin.
+    pub has_stdin: bool,
 }
+
+/// Files that come along with an order: the job's stdin where it has one, and what is only kept open.
+const FILES_MAX: usize = 2;
 
 /// What the parts of the sandbox answer.
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,10 +61,50 @@ pub(super) fn send(mut stream: &UnixStream, message: &impl Serialize) -> io::Res
     stream.write_all(&line)
 }
 
+/// Sends an order and the files that belong to it. A file is open from then on until its receiver closes it or dies,
+/// also while nobody has received it yet.
+pub(super) fn send_order(mut stream: &UnixStream, order: &Order, files: &[&OwnedFd]) -> io::Result<()> {
+    let mut line = serde_json::to_vec(order)?;
+    line.push(b'\n');
+    let files: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES_MAX))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !files.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&files)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let sent = sendmsg(stream, &[IoSlice::new(&line)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    stream.write_all(&line[sent..])
+}
+
+/// Receives an order and the files that belong to it; `None` at the end of the stream.
+pub(super) fn receive_order(stream: &UnixStream) -> io::Result<Option<(Order, Vec<OwnedFd>)>> {
+    let mut line = Vec::new();
+    let mut files = Vec::new();
+    let mut buffer = [0; 4096];
+    while line.last() != Some(&b'\n') {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES_MAX))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        match recvmsg(stream, &mut [IoSliceMut::new(&mut buffer)], &mut ancillary, flags) {
+            Ok(received) if received.bytes == 0 => return Ok(None),
+            Ok(received) => line.extend_from_slice(&buffer[..received.bytes]),
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(received) = message {
+                files.extend(received);
+            }
+        }
+        if line.len() > LINE_BYTES_MAX {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+    }
+    Ok(Some((serde_json::from_slice(&line)?, files)))
+}
+
 /// Receives one line; `None` at the end of the stream.
 pub(super) fn receive<T: serde::de::DeserializeOwned>(mut stream: &UnixStream) -> io::Result<Option<T>> {
-    /// More than every path, argument and variable that a kernel takes.
-    const LINE_BYTES_MAX: usize = 8 << 20;
     let mut line = Vec::new();
     let mut buffer = [0; 4096];
     while line.last() != Some(&b'\n') {
@@ -64,14 +122,24 @@ pub(super) fn receive<T: serde::de::DeserializeOwned>(mut stream: &UnixStream) -
 }
 
 /// Runs `job` confined by `confinement`.
-pub(super) fn run(confinement: Confinement, job: &Job, cancelled: &dyn Fn() -> bool) -> Result<Finished, SandboxError> {
+pub(super) fn run(
+    confinement: Confinement,
+    job: &Job,
+    extras: Extras,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Finished, SandboxError> {
     if !cfg!(target_os = "linux") {
         return Err(SandboxError::Unavailable("programs are run on Linux only".to_owned()));
     }
     let begun = Instant::now();
     let broken = |error: io::Error| SandboxError::Broken(error.to_string());
-    let (stdout, stdout_writer) = Output::new(job.limits.output_bytes).map_err(broken)?;
-    let (stderr, stderr_writer) = Output::new(job.limits.output_bytes).map_err(broken)?;
+    let Extras { stdin, held, network, keeps_end } = extras;
+    let (stdout, stdout_writer) = Output::new(job.limits.output_bytes, keeps_end).map_err(broken)?;
+    let (mut stderr, mut stderr_writer) = Output::new(job.limits.output_bytes, keeps_end).map_err(broken)?;
+    if keeps_end {
+        stderr_writer = stdout_writer.try_clone().map_err(broken)?;
+        stderr.is_closed = true;
+    }
     let (control, far_end) = UnixStream::pair().map_err(broken)?;
     let child = Command::new("/proc/self/exe")
         .args([HELPER_ARGUMENT, "keeper"])
@@ -85,8 +153,9 @@ pub(super) fn run(confinement: Confinement, job: &Job, cancelled: &dyn Fn() -> b
         .spawn()
         .map_err(broken)?;
     let mut keeper = Keeper { child, control };
-    let order = Order { confinement, job: job.clone() };
-    send(&keeper.control, &order).map_err(broken)?;
+    let order = Order { confinement, job: job.clone(), network, has_stdin: stdin.is_some() };
+    let files: Vec<&OwnedFd> = stdin.iter().chain(&held).collect();
+    send_order(&keeper.control, &order, &files).map_err(broken)?;
     let mut outputs = [stdout, stderr];
     let (report, reason) = attend(&mut keeper, &mut outputs, job, begun, cancelled).map_err(broken)?;
     let [stdout, stderr] = outputs.map(|output| output.bytes);
@@ -178,23 +247,36 @@ struct Output {
     reader: PipeReader,
     bytes: Vec<u8>,
     bytes_max: usize,
+    /// Whether the beginning makes room for the end.
+    keeps_end: bool,
     is_closed: bool,
     is_full: bool,
 }
 
 impl Output {
-    fn new(bytes_max: usize) -> io::Result<(Self, io::PipeWriter)> {
+    fn new(bytes_max: usize, keeps_end: bool) -> io::Result<(Self, io::PipeWriter)> {
         let (reader, writer) = io::pipe()?;
         rustix::io::ioctl_fionbio(&reader, true)?;
-        Ok((Self { reader, bytes: Vec::new(), bytes_max, is_closed: false, is_full: false }, writer))
+        Ok((Self { reader, bytes: Vec::new(), bytes_max, keeps_end, is_closed: false, is_full: false }, writer))
     }
 
     /// Takes what is there without waiting.
     fn take(&mut self) {
         let mut buffer = [0; 64 * 1024];
+        let mut taken = 0;
         while !self.is_closed && !self.is_full {
             match self.reader.read(&mut buffer) {
                 Ok(0) => self.is_closed = true,
+                Ok(count) if self.keeps_end => {
+                    self.bytes.extend_from_slice(&buffer[..count]);
+                    let excess = self.bytes.len().saturating_sub(self.bytes_max);
+                    self.bytes.drain(..excess);
+                    // An endless output must not keep this from looking at the time.
+                    taken += count;
+                    if taken >= TAKEN_BYTES_MAX {
+                        break;
+                    }
+                }
                 Ok(count) => {
                     let room = self.bytes_max - self.bytes.len();
                     self.is_full = count > room;
