@@ -270,12 +270,7 @@ impl Sandbox {
     /// # Errors
     ///
     /// As [`run`](Self::run).
-    pub fn run_with(
-        self,
-        job: &Job,
-        extras: Extras,
-        cancelled: &dyn Fn() -> bool,
-    ) -> Result<Finished, SandboxError> {
+    pub fn run_with(self, job: &Job, extras: Extras, cancelled: &dyn Fn() -> bool) -> Result<Finished, SandboxError> {
         supervise::run(self.confinement, job, extras, cancelled)
     }
 }

@@ -3,6 +3,7 @@
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tollgate_shared::sandbox::Setting;
 
 /// What may be deployed, and where to.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -87,6 +88,20 @@ pub struct EnvironmentConfig {
     /// How long each program of the target may take, in milliseconds; 1 to 3600000. Default: 300000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command_timeout_ms: Option<u64>,
+    /// Whether `before` and `commands` run in a sandbox, which lets them read the system, the service's folder and
+    /// `readable`, write `writable` and a folder of their own, and reach no network. Default: `auto`, which refuses where
+    /// no sandbox works.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<Setting>,
+    /// Files and folders that programs in the sandbox may read as well, relative to the workspace.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub readable: Vec<String>,
+    /// Folders that programs in the sandbox may write, relative to the workspace.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub writable: Vec<String>,
+    /// Programs in the sandbox have the network of this machine.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub network: bool,
     /// How a release is found to be healthy; without it, every release is taken to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthConfig>,

@@ -11,15 +11,19 @@ pub mod kubernetes;
 pub mod ssh;
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::ensure;
 use tollgate_shared::refusal::Refusal;
+use tollgate_shared::sandbox::{Ended, SandboxError};
 
 use crate::health::placeholders;
+use crate::kept::{Kept, Rights};
 use crate::names::{ReleaseName, ServiceName};
-use crate::program::{End, Program, Ran};
+use crate::target::release_directory::LockedDirectory;
 use crate::tree::{Stop, Tree};
 
 /// What stands for something else in the operator's commands.
@@ -33,6 +37,8 @@ pub struct Effect {
     before: Vec<Vec<String>>,
     variables: Vec<(String, OsString)>,
     timeout: Duration,
+    /// What confined programs may reach: those that are run before anything changes, and the target `command`'s.
+    rights: Rights,
 }
 
 /// The kinds of targets.
@@ -64,6 +70,8 @@ pub struct Occasion {
     pub environment: String,
     /// The service's folder.
     pub folder: PathBuf,
+    /// Its lock, which every program keeps until nothing of it is left.
+    pub turn: Arc<LockedDirectory>,
     /// What should run.
     pub release: Option<ReleaseName>,
     /// What ran before it.
@@ -93,6 +101,7 @@ impl Effect {
         before: Vec<Vec<String>>,
         variables: Vec<(String, String)>,
         timeout: Duration,
+        rights: Rights,
     ) -> anyhow::Result<Self> {
         for command in &before {
             check_command("before", command)?;
@@ -108,7 +117,7 @@ impl Effect {
             check_command("reload", reload)?;
         }
         let variables = variables.into_iter().map(|(name, value)| (name, OsString::from(value))).collect();
-        Ok(Self { kind, before, variables, timeout })
+        Ok(Self { kind, before, variables, timeout, rights })
     }
 
     /// Returns the target's name, as the configuration has it.
@@ -169,7 +178,7 @@ impl Effect {
         };
         let folder = occasion.release_folder();
         for command in &self.before {
-            self.run("the pre-deploy command", command, occasion, &folder, stop)
+            self.run_confined("the pre-deploy command", command, occasion, &folder, stop)
                 .map_err(|error| refused("pre_deploy_failed", error))?;
         }
         match &self.kind {
@@ -196,7 +205,7 @@ impl Effect {
         match &self.kind {
             Kind::ReleaseDirectory { reload: None } => Ok(()),
             Kind::ReleaseDirectory { reload: Some(reload) } => {
-                self.run("the reload command", reload, occasion, &occasion.folder, &|| false).map(drop)
+                self.run("the reload command", reload, occasion, &occasion.folder, &|| false)
             }
             Kind::Command(commands) => commands.apply(self, occasion),
             Kind::Ssh(host) => host.apply(self, occasion, tree),
@@ -230,6 +239,7 @@ impl Effect {
         }
     }
 
+    /// Runs a program that may do whatever the server may.
     fn run(
         &self,
         what: &str,
@@ -237,30 +247,81 @@ impl Effect {
         occasion: &Occasion,
         folder: &Path,
         stop: Stop<'_>,
-    ) -> Result<Ran, EffectError> {
+    ) -> Result<(), EffectError> {
+        self.run_with(None, what, command, occasion, folder, stop)
+    }
+
+    /// Runs a program that works on what an agent wrote.
+    fn run_confined(
+        &self,
+        what: &str,
+        command: &[String],
+        occasion: &Occasion,
+        folder: &Path,
+        stop: Stop<'_>,
+    ) -> Result<(), EffectError> {
+        self.run_with(Some(&self.rights), what, command, occasion, folder, stop)
+    }
+
+    fn run_with(
+        &self,
+        rights: Option<&Rights>,
+        what: &str,
+        command: &[String],
+        occasion: &Occasion,
+        folder: &Path,
+        stop: Stop<'_>,
+    ) -> Result<(), EffectError> {
         let command: Vec<String> = command.iter().map(|part| occasion.fill(part)).collect();
         let mut variables = self.variables.clone();
         variables.extend(occasion.variables());
-        self.supervised(
-            what,
-            Program { command: &command, folder, variables: &variables, stdin: None, timeout: self.timeout },
-            stop,
-        )
+        let program = Supervised { command: &command, folder, variables: &variables, stdin: None, rights };
+        self.supervised(what, program, occasion, stop)
     }
 
-    fn supervised(&self, what: &str, program: Program<'_>, stop: Stop<'_>) -> Result<Ran, EffectError> {
-        let timeout_ms = program.timeout.as_millis();
-        let failed = |what: String, output: &str| EffectError { what, output: output.to_owned() };
-        let ran = program.run(stop).map_err(|error| failed(format!("{what} cannot be run: {error}"), ""))?;
-        match ran.end {
-            End::Exited(status) if status.success() => Ok(ran),
-            End::Exited(status) => Err(failed(format!("{what} ended with {status}"), &ran.output)),
-            End::TimedOut => {
-                Err(failed(format!("{what} did not end within {timeout_ms} ms and was killed"), &ran.output))
+    fn supervised(
+        &self,
+        what: &str,
+        program: Supervised<'_>,
+        occasion: &Occasion,
+        stop: Stop<'_>,
+    ) -> Result<(), EffectError> {
+        let failed = |what: String, output: String| EffectError { what, output };
+        let not_run = |reason: String| failed(format!("{what} cannot be run: {reason}"), String::new());
+        let Supervised { command, folder, variables, stdin, rights } = program;
+        let kept = Kept {
+            command,
+            folder,
+            service: &occasion.folder,
+            variables,
+            stdin,
+            timeout: self.timeout,
+            rights,
+            turn: occasion.turn.lock().map_err(|error| not_run(error.to_string()))?,
+        };
+        match kept.run(stop) {
+            Ok((Ended::Exited(0), _)) => Ok(()),
+            Ok((Ended::TimedOut, output)) => {
+                let timeout_ms = self.timeout.as_millis();
+                Err(failed(format!("{what} did not end within {timeout_ms} ms and was killed"), output))
             }
-            End::Stopped => Err(failed(format!("{what} was stopped"), &ran.output)),
+            Ok((Ended::Cancelled, output)) => Err(failed(format!("{what} was stopped"), output)),
+            Ok((ended, output)) => Err(failed(format!("{what} {}", ended.describe()), output)),
+            Err(error @ SandboxError::Unavailable(_)) => {
+                Err(not_run(format!("{error}; the operator can say `sandbox = \"none\"`")))
+            }
+            Err(error) => Err(not_run(error.to_string())),
         }
     }
+}
+
+/// A program of a target's, with its own part of what every one has.
+struct Supervised<'a> {
+    command: &'a [String],
+    folder: &'a Path,
+    variables: &'a [(String, OsString)],
+    stdin: Option<File>,
+    rights: Option<&'a Rights>,
 }
 
 impl Occasion {

@@ -8,6 +8,7 @@ use globset::{Glob, GlobBuilder, GlobMatcher};
 use indexmap::IndexMap;
 use tollgate_shared::content_hash::ContentHash;
 use tollgate_shared::refusal::Refusal;
+use tollgate_shared::sandbox::Setting;
 
 use crate::config::{ApproveBy, DeployConfig, EnvironmentConfig, HealthConfig};
 use crate::effect::command::Commands;
@@ -17,6 +18,7 @@ use crate::effect::ssh::Host;
 use crate::effect::{self, Effect};
 use crate::freeze::Window;
 use crate::health::Health;
+use crate::kept::Rights;
 use crate::names::{ServiceName, shown};
 
 /// Longest name of an environment.
@@ -374,7 +376,27 @@ fn effect(written: &EnvironmentConfig, workspace: &Path) -> anyhow::Result<Effec
     let timeout_ms = written.command_timeout_ms.unwrap_or(COMMAND_TIMEOUT_MS_DEFAULT);
     ensure!((1..=3_600_000).contains(&timeout_ms), "`command_timeout_ms` must be 1 to 3600000");
     let variables = written.variables.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    Effect::new(kind, written.before.clone(), variables, Duration::from_millis(timeout_ms))
+    Effect::new(kind, written.before.clone(), variables, Duration::from_millis(timeout_ms), rights(written, workspace)?)
+}
+
+/// Returns what confined programs may reach.
+fn rights(written: &EnvironmentConfig, workspace: &Path) -> anyhow::Result<Rights> {
+    let sandbox = written.sandbox.unwrap_or_default();
+    ensure!(
+        sandbox == Setting::Auto || !(written.network || !written.readable.is_empty() || !written.writable.is_empty()),
+        "`readable`, `writable` and `network` have no meaning with `sandbox = \"none\"`"
+    );
+    let paths = |key: &str, paths: &[String]| {
+        let plain = |path: &String| !path.is_empty() && !path.contains('\0');
+        ensure!(paths.iter().all(plain), "`{key}` has a path that is empty or impossible");
+        Ok(paths.iter().map(|path| workspace.join(path)).collect::<Vec<_>>())
+    };
+    Ok(Rights {
+        sandbox,
+        readable: paths("readable", &written.readable)?,
+        writable: paths("writable", &written.writable)?,
+        network: written.network,
+    })
 }
 
 /// Whether a name is one of production: forgetting a line must not open it.

@@ -18,6 +18,7 @@ pub mod environment;
 pub mod freeze;
 pub mod gate;
 pub mod health;
+pub mod kept;
 pub mod names;
 pub mod plan;
 pub mod program;

@@ -1,8 +1,6 @@
-//! Programs of the operator's that work on what an agent wrote: no shell, a process group of its own that does not
-//! outlive the program, a cleaned environment, bounded time and output.
+//! Programs that only look: no shell, a process group of its own that does not outlive the program, a cleaned
+//! environment, bounded time and output. Those that change something are [kept](crate::kept).
 
-use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, PipeReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -12,13 +10,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-use crate::tree::Stop;
-
 /// How much of what a program printed is kept: the end, where programs say what is wrong.
 pub const OUTPUT_BYTES_MAX: usize = 2000;
 
 /// The variables of the server's own environment that a program sees; the rest may be secrets of the operator's.
-const VARIABLES: [&str; 5] = ["PATH", "LANG", "LC_ALL", "TZ", "TMPDIR"];
+pub const VARIABLES: [&str; 5] = ["PATH", "LANG", "LC_ALL", "TZ", "TMPDIR"];
 
 /// How often a quiet program is looked at: unnoticeable beside starting one.
 const POLL: Duration = Duration::from_millis(10);
@@ -32,10 +28,6 @@ pub struct Program<'a> {
     pub command: &'a [String],
     /// Where it is run.
     pub folder: &'a Path,
-    /// What it sees beside the variables that every program sees.
-    pub variables: &'a [(String, OsString)],
-    /// What it reads; nothing where there is none.
-    pub stdin: Option<File>,
     /// How long it may take.
     pub timeout: Duration,
 }
@@ -47,8 +39,6 @@ pub enum End {
     Exited(ExitStatus),
     /// It took too long and was killed.
     TimedOut,
-    /// Nobody wants it any more; it was killed.
-    Stopped,
 }
 
 /// What became of a program.
@@ -74,13 +64,13 @@ impl Program<'_> {
     /// # Errors
     ///
     /// Why it cannot be started.
-    pub fn run(self, stop: Stop<'_>) -> io::Result<Ran> {
+    pub fn run(self) -> io::Result<Ran> {
         let mut output = Tail::default();
-        let end = self.supervise(&mut output, stop)?;
+        let end = self.supervise(&mut output)?;
         Ok(Ran { end, output: output.text() })
     }
 
-    fn supervise(self, output: &mut Tail, stop: Stop<'_>) -> io::Result<End> {
+    fn supervise(self, output: &mut Tail) -> io::Result<End> {
         let deadline = Instant::now() + self.timeout;
         let (mut reader, writer) = io::pipe()?;
         rustix::io::ioctl_fionbio(&reader, true)?;
@@ -90,9 +80,8 @@ impl Program<'_> {
             .current_dir(self.folder)
             .env_clear()
             .envs(VARIABLES.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
-            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .process_group(0)
-            .stdin(self.stdin.map_or_else(Stdio::null, Stdio::from))
+            .stdin(Stdio::null())
             .stdout(writer.try_clone()?)
             .stderr(writer)
             .spawn()?;
@@ -104,11 +93,10 @@ impl Program<'_> {
                 output.drain(&mut reader, LEFT_BYTES_MAX);
                 return Ok(End::Exited(status));
             }
-            let late = Instant::now() >= deadline;
-            if late || stop() {
+            if Instant::now() >= deadline {
                 running.end()?;
                 output.drain(&mut reader, LEFT_BYTES_MAX);
-                return Ok(if late { End::TimedOut } else { End::Stopped });
+                return Ok(End::TimedOut);
             }
             if output.is_closed {
                 std::thread::sleep(POLL);

@@ -311,6 +311,7 @@ fn forward(turn: &Turn, record: &Record) -> Occasion {
         service: record.service.clone(),
         environment: record.environment.clone(),
         folder: turn.directory.path().to_owned(),
+        turn: Arc::clone(&turn.directory),
         release: Some(record.release.clone()),
         previous: record.previous.clone(),
         is_return: record.kind == Kind::Rollback,

@@ -110,7 +110,8 @@ fn watch(control: &UnixStream, kept: &mut Kept, job: &Job) -> Option<Ended> {
         if now >= disk_at {
             disk_at = now + DISK_EVERY;
             if job.limits.disk_bytes != u64::MAX
-                && job.writable.iter().any(|folder| scratch::exceeds(folder, job.limits.disk_bytes)) {
+                && job.writable.iter().any(|folder| scratch::exceeds(folder, job.limits.disk_bytes))
+            {
                 return Some(Ended::DiskLimit);
             }
         }

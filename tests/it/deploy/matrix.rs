@@ -1,13 +1,14 @@
 //! The crash matrix: `kill -9` at seeded instants and inside every program of a target, for each target that runs here.
 //!
-//! The target's program dies with the server, as when the machine does. One that runs on and changes the target after the
-//! next server has recovered is not covered: with `sleep 5` in the place of `exit 1` long runs fail.
+//! A program that the server is killed in would go on a second later and change the target then: what is seen is that
+//! it does not outlive the server.
 //!
 //! `TOLLGATE_CRASH_ROUNDS` sets the rounds per target, `TOLLGATE_CRASH_SEED` the seed.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Map, json};
@@ -15,16 +16,16 @@ use tokio::time::sleep;
 
 use super::world::{World, dist, history};
 
-/// Kills the server that runs it, before or after its effect, when the release or the file `kill` says so.
+/// Says when it is at the place in the file `kill`, before or after its effect, and goes on a second later.
 const OPERATOR: &str = r#"#!/bin/sh
 content() { if [ -n "$TOLLGATE_RELEASE" ]; then cat "$TOLLGATE_RELEASE/content"; else echo nothing; fi; }
-die() { if [ "$(cat "$2.kill" 2>/dev/null)" = "$1" ]; then rm -f "$2.kill"; kill -9 $PPID; exit 1; fi; }
-die "before-$1" "$2"
+pause() { if [ "$(cat "$2.kill" 2>/dev/null)" = "$1" ]; then rm -f "$2.kill"; touch "$2.here"; sleep 1; fi; }
+pause "before-$1" "$2"
 case "$1" in
 deploy|rollback|reload) content > "$2" ;;
 verify) [ "$(cat "$2")" = "$(content)" ] || exit 1; case "$(content)" in *sick*) exit 1;; esac ;;
 esac
-die "after-$1" "$2"
+pause "after-$1" "$2"
 exit 0
 "#;
 
@@ -43,14 +44,16 @@ fn number(name: &str, default: u64) -> u64 {
 
 fn world(target: &str) -> World {
     let world = World::new();
+    fs::create_dir(world.path("effects")).unwrap();
     let program = world.path("operator");
     fs::write(&program, OPERATOR).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let (program, file) = (program.display().to_string(), world.path("world").display().to_string());
+    let (program, file) = (program.display().to_string(), file(&world).display().to_string());
     let command = |what: &str| format!("['{program}', '{what}', '{file}']");
     let rules = match target {
         "command" => format!(
-            "target = 'command'\n[deploy.environments.dev.commands]\nvalidate = {}\ndeploy = {}\nverify = {}\nrollback = {}\n",
+            "target = 'command'\nwritable = ['{}']\n[deploy.environments.dev.commands]\nvalidate = {}\ndeploy = {}\nverify = {}\nrollback = {}\n",
+            world.path("effects").display(),
             command("validate"),
             command("deploy"),
             command("verify"),
@@ -60,6 +63,18 @@ fn world(target: &str) -> World {
     };
     world.configure(&format!("[deploy.environments.dev]\npath = 'targets/dev/{{service}}'\n{rules}"));
     world
+}
+
+/// What the target's programs change.
+fn file(world: &World) -> PathBuf {
+    world.path("effects/world")
+}
+
+/// Waits until a program of the target is where the server is to be killed.
+async fn paused(world: &World) {
+    while fs::remove_file(world.path("effects/world.here")).is_err() {
+        sleep(Duration::from_millis(2)).await;
+    }
 }
 
 async fn matrix(target: &str, kills: &[&str]) {
@@ -73,7 +88,7 @@ async fn matrix(target: &str, kills: &[&str]) {
         world.build("dist", &version, if sick { "exit 1" } else { "exit 0" });
         // Every other round dies in a program of the target, the others at any instant.
         let kill = (round % 2 == 0).then(|| kills[usize::try_from(round / 2).unwrap() % kills.len()]);
-        let marker = world.path("world.kill");
+        let marker = world.path("effects/world.kill");
         match kill {
             Some(kill) => fs::write(&marker, kill).unwrap(),
             None => drop(fs::remove_file(&marker)),
@@ -86,6 +101,7 @@ async fn matrix(target: &str, kills: &[&str]) {
             tokio::select! {
                 _ = deploying => {}
                 () = sleep(longest) => {}
+                () = paused(&world) => {}
             }
         }
         server.kill().await;
@@ -110,7 +126,7 @@ async fn matrix(target: &str, kills: &[&str]) {
             "{about}"
         );
         // What the target was brought to is what the history says.
-        let there = fs::read_to_string(world.path("world")).unwrap_or_default();
+        let there = fs::read_to_string(file(&world)).unwrap_or_default();
         let expected = live.as_deref().unwrap_or("nothing");
         assert!(there.trim() == expected || (there.is_empty() && live.is_none()), "{there:?} runs: {about}");
     }

@@ -12,7 +12,7 @@ use tollgate_tests::mcp_process::McpProcess;
 
 use super::world::{World, dist, history};
 
-/// A program of the operator's that does what it is told to the file `world` beside the workspace.
+/// A program of the operator's that does what it is told to the file `effects/world` beside the workspace.
 const OPERATOR: &str = r#"#!/bin/sh
 # usage: operator WHAT FILE
 set -e
@@ -34,11 +34,13 @@ fn script(world: &World, name: &str, text: &str) -> String {
 }
 
 fn command_target(world: &World) -> String {
-    let (program, file) = (script(world, "operator", OPERATOR), world.path("world").display().to_string());
+    fs::create_dir(world.path("effects")).unwrap();
+    let (program, file) = (script(world, "operator", OPERATOR), world.path("effects/world").display().to_string());
     let command = |what: &str| format!("{what} = ['{program}', '{what}', '{file}']");
     format!(
-        "[deploy.environments.dev]\ntarget = 'command'\npath = 'targets/dev/{{service}}'\n\
+        "[deploy.environments.dev]\ntarget = 'command'\npath = 'targets/dev/{{service}}'\nwritable = ['{}']\n\
          [deploy.environments.dev.commands]\n{}\n{}\n{}\n{}\n",
+        world.path("effects").display(),
         command("validate"),
         command("deploy"),
         command("verify"),
@@ -57,7 +59,7 @@ async fn command_target_is_brought_forward_and_back() {
     let world = World::new();
     world.configure(&command_target(&world));
     let server = world.start();
-    let there = || fs::read_to_string(world.path("world")).unwrap_or_default().trim().to_owned();
+    let there = || fs::read_to_string(world.path("effects/world")).unwrap_or_default().trim().to_owned();
     assert_eq!(deploy(&world, &server, "1-sick").await, "health_check_failed");
     assert_eq!((there(), world.current("dev")), ("nothing".into(), None), "there was nothing before");
     assert_eq!(deploy(&world, &server, "2").await, "live");
@@ -83,12 +85,12 @@ async fn command_target_is_brought_forward_and_back() {
             "1-sick rolled_back"
         ]
     );
-    let log = fs::read_to_string(world.path("world.log")).unwrap();
+    let log = fs::read_to_string(world.path("effects/world.log")).unwrap();
     assert!(!log.contains("deploy 3-invalid"), "what is not valid is not deployed: {log}");
 }
 
 #[tokio::test]
-async fn commands_are_killed_when_they_hang_and_daemons_are_not_waited_for() {
+async fn commands_are_killed_when_they_hang_and_so_are_their_daemons() {
     let world = World::new();
     let hang = script(
         &world,
@@ -96,7 +98,7 @@ async fn commands_are_killed_when_they_hang_and_daemons_are_not_waited_for() {
         "#!/bin/sh\ngrep -q hang $TOLLGATE_RELEASE/content && { sleep 60 & sleep 60; }\nexit 0\n",
     );
     // It leaves the group and keeps the output open, as a service does that was started badly.
-    let daemon = script(&world, "daemon", "#!/bin/sh\nsetsid sleep 20 &\necho started\n");
+    let daemon = script(&world, "daemon", "#!/bin/sh\nsetsid sleep 20.0625 &\necho started\n");
     world.configure(&format!(
         "[deploy.environments.dev]\npath = 'targets/dev/{{service}}'\nreload = ['{hang}']\ncommand_timeout_ms = 500\n\
          [deploy.environments.staging]\npath = 'targets/staging/{{service}}'\nreload = ['{daemon}']\n"
@@ -109,6 +111,8 @@ async fn commands_are_killed_when_they_hang_and_daemons_are_not_waited_for() {
     world.build("dist", "3", "exit 0");
     server.ok("deploy", dist("staging", "3")).await;
     assert!(begun.elapsed() < Duration::from_secs(20), "a daemon was waited for");
+    let left = Command::new("pgrep").args(["-f", "^sleep 20.0625"]).output().unwrap();
+    assert!(left.stdout.is_empty(), "a daemon outlives the program that started it");
 }
 
 #[tokio::test]
@@ -119,12 +123,78 @@ async fn commands_before_the_switch_change_nothing() {
         "before",
         "#!/bin/sh\necho out\ngrep -q refuse content && exit 3\ngrep -q meddle content && echo evil > content\nexit 0\n",
     );
-    world.configure(&format!("[deploy.environments.dev]\npath = 'targets/dev/{{service}}'\nbefore = [['{script}']]\n"));
+    let rules = format!("[deploy.environments.dev]\npath = 'targets/dev/{{service}}'\nbefore = [['{script}']]\n");
+    world.configure(&rules);
     let server = world.start();
     assert_eq!(deploy(&world, &server, "1").await, "live");
     assert_eq!(deploy(&world, &server, "2-refuse").await, "pre_deploy_failed");
-    assert_eq!(deploy(&world, &server, "3-meddle").await, "release_damaged");
-    assert_eq!(world.current("dev").as_deref(), Some("1"));
+    assert_eq!(deploy(&world, &server, "3-meddle").await, "live", "nothing can be written there");
+    assert_eq!(world.current("dev").as_deref(), Some("3-meddle"));
+    drop(server);
+
+    world.configure(&format!("{rules}sandbox = 'none'\n"));
+    let server = world.start();
+    assert_eq!(deploy(&world, &server, "4-meddle").await, "release_damaged");
+    assert_eq!(world.current("dev").as_deref(), Some("3-meddle"));
+}
+
+#[tokio::test]
+async fn commands_in_the_sandbox_reach_what_they_are_given_and_nothing_else() {
+    let world = World::new();
+    for folder in ["effects", "given", "secret"] {
+        fs::create_dir(world.path(folder)).unwrap();
+    }
+    fs::write(world.path("given/data"), "given").unwrap();
+    fs::write(world.path("secret/key"), "secret").unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // Each try that succeeds is a line; what is to work comes last.
+    let text = format!(
+        r#"#!/bin/bash
+cd "$(dirname "$TOLLGATE_CURRENT")"
+tried() {{ echo "$TOLLGATE_VERSION $1" >> '{effects}/log'; }}
+cat '{secret}/key' >/dev/null 2>&1 && tried secret
+cat '{state}/'*.db >/dev/null 2>&1 && tried state
+cat "$HOME/.ssh/"* >/dev/null 2>&1 && tried home
+echo evil 2>/dev/null > '{secret}/new' && tried write
+echo evil 2>/dev/null > "$TOLLGATE_RELEASE/content" && tried release
+ln -sfn /tmp current 2>/dev/null && tried current
+(exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null && tried network
+kill -0 {pid} 2>/dev/null && tried process
+[ "$(cat '{given}/data')" = given ] && [ -n "$(cat "$TOLLGATE_RELEASE/content")" ] && echo x > "$TMPDIR/x" && tried done
+exit 0
+"#,
+        effects = world.path("effects").display(),
+        secret = world.path("secret").display(),
+        given = world.path("given").display(),
+        state = world.path("work/.tollgate").display(),
+        pid = std::process::id(),
+    );
+    let (program, effects) = (script(&world, "operator", &text), world.path("effects").display().to_string());
+    let rules = |more: &str| {
+        format!(
+            "[deploy.environments.dev]\ntarget = 'command'\npath = 'targets/dev/{{service}}'\n{more}\
+             before = [['{program}']]\n[deploy.environments.dev.commands]\ndeploy = ['{program}']\n"
+        )
+    };
+    let given = format!("readable = ['{}']\nwritable = ['{effects}']\n", world.path("given").display());
+    let log = || fs::read_to_string(world.path("effects/log")).unwrap_or_default();
+    for (version, more, expected) in [
+        ("1", given.clone(), "1 done\n1 done\n"),
+        ("2", format!("{given}network = true\n"), "2 network\n2 done\n2 network\n2 done\n"),
+    ] {
+        fs::write(world.path("effects/log"), "").unwrap();
+        world.configure(&rules(&more));
+        assert_eq!(deploy(&world, &world.start(), version).await, "live");
+        assert_eq!(log(), expected);
+    }
+    // Without the sandbox every try that the account allows succeeds: the tries are real.
+    fs::write(world.path("effects/log"), "").unwrap();
+    world.configure(&rules("sandbox = 'none'\n"));
+    assert_eq!(deploy(&world, &world.start(), "3").await, "release_damaged");
+    for word in ["secret", "state", "write", "release", "current", "network", "process", "done"] {
+        assert!(log().contains(&format!("3 {word}\n")), "{word} was not tried: {}", log());
+    }
 }
 
 #[tokio::test]

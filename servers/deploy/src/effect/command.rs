@@ -52,7 +52,7 @@ impl Commands {
 
     pub(super) fn validate(&self, effect: &Effect, occasion: &Occasion, stop: Stop<'_>) -> Result<(), EffectError> {
         let Some(command) = &self.validate else { return Ok(()) };
-        effect.run("the validate command", command, occasion, &occasion.release_folder(), stop).map(drop)
+        effect.run_confined("the validate command", command, occasion, &occasion.release_folder(), stop)
     }
 
     pub(super) fn apply(&self, effect: &Effect, occasion: &Occasion) -> Result<(), EffectError> {
@@ -63,11 +63,11 @@ impl Commands {
             None if occasion.release.is_none() => return Ok(()),
             None => ("the deploy command", &self.deploy),
         };
-        effect.run(what, command, occasion, &occasion.release_folder(), &|| false).map(drop)
+        effect.run_confined(what, command, occasion, &occasion.release_folder(), &|| false)
     }
 
     pub(super) fn verify(&self, effect: &Effect, occasion: &Occasion) -> Result<(), EffectError> {
         let Some(command) = &self.verify else { return Ok(()) };
-        effect.run("the verify command", command, occasion, &occasion.release_folder(), &|| false).map(drop)
+        effect.run_confined("the verify command", command, occasion, &occasion.release_folder(), &|| false)
     }
 }

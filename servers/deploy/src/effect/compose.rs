@@ -59,17 +59,17 @@ impl Compose {
 
     pub(super) fn check(&self, effect: &Effect, occasion: &Occasion, stop: Stop<'_>) -> Result<(), EffectError> {
         let command = self.of_release(&["config", "--quiet"]);
-        effect.run("`docker compose config`", &command, occasion, &occasion.release_folder(), stop).map(drop)
+        effect.run("`docker compose config`", &command, occasion, &occasion.release_folder(), stop)
     }
 
     pub(super) fn apply(&self, effect: &Effect, occasion: &Occasion) -> Result<(), EffectError> {
         if occasion.release.is_none() {
             let command = self.command(&["down", "--remove-orphans"]);
-            return effect.run("`docker compose down`", &command, occasion, &occasion.folder, &|| false).map(drop);
+            return effect.run("`docker compose down`", &command, occasion, &occasion.folder, &|| false);
         }
         let wait = effect.timeout.as_secs().clamp(1, WAIT_SECONDS).to_string();
         let command = self.of_release(&["up", "--detach", "--remove-orphans", "--wait", "--wait-timeout", &wait]);
-        effect.run("`docker compose up`", &command, occasion, &occasion.release_folder(), &|| false).map(drop)
+        effect.run("`docker compose up`", &command, occasion, &occasion.release_folder(), &|| false)
     }
 }
 

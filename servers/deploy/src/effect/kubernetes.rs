@@ -82,19 +82,19 @@ impl Kubernetes {
     pub(super) fn check(&self, effect: &Effect, occasion: &Occasion, stop: Stop<'_>) -> Result<(), EffectError> {
         let command =
             self.of_release(&["apply", "--server-side", "--force-conflicts", FIELD_MANAGER, "--dry-run=server"]);
-        effect.run("the server-side dry run", &command, occasion, &occasion.release_folder(), stop).map(drop)
+        effect.run("the server-side dry run", &command, occasion, &occasion.release_folder(), stop)
     }
 
     pub(super) fn apply(&self, effect: &Effect, occasion: &Occasion) -> Result<(), EffectError> {
         if occasion.release.is_some() {
             let command = self.of_release(&["apply", "--server-side", "--force-conflicts", FIELD_MANAGER]);
-            return effect.run("`kubectl apply`", &command, occasion, &occasion.release_folder(), &|| false).map(drop);
+            return effect.run("`kubectl apply`", &command, occasion, &occasion.release_folder(), &|| false);
         }
         // What was applied is in the folder of the release that is taken back.
         let Some(taken_back) = &occasion.previous else { return Ok(()) };
         let there = Occasion { release: Some(taken_back.clone()), ..occasion.clone() };
         let command = self.of_release(&["delete", "--ignore-not-found", "--wait=false"]);
-        effect.run("`kubectl delete`", &command, &there, &there.release_folder(), &|| false).map(drop)
+        effect.run("`kubectl delete`", &command, &there, &there.release_folder(), &|| false)
     }
 
     pub(super) fn verify(&self, effect: &Effect, occasion: &Occasion) -> Result<(), EffectError> {

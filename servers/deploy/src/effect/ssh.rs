@@ -9,10 +9,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
 
-use super::{Effect, EffectError, Occasion, check_command};
+use super::{Effect, EffectError, Occasion, Supervised, check_command};
 use crate::config::SshConfig;
 use crate::names::ReleaseName;
-use crate::program::{Program, Ran};
 use crate::tree::Tree;
 
 /// Brings a release's files, from stdin, to `releases/$2`, whole or not at all. Whoever is here has the turn, so what
@@ -149,7 +148,7 @@ impl Host {
             let tree = tree.ok_or_else(|| failed(&"its files are not known"))?;
             let packed = pack(&occasion.release_folder(), tree).map_err(|error| failed(&error))?;
             let count = tree.files.to_string();
-            self.remote(effect, "copying", PUT, &[&path, release, &occasion.id, &count], Some(packed))?;
+            self.remote(effect, occasion, "copying", PUT, &[&path, release, &occasion.id, &count], Some(packed))?;
         }
         let remote = |part: &str| {
             // There the folder is another.
@@ -163,7 +162,7 @@ impl Host {
             self.reload.iter().flatten().filter(|_| occasion.release.is_some()).map(|part| remote(part)).collect();
         let mut arguments = vec![path.as_str(), release, occasion.id.as_str()];
         arguments.extend(reload.iter().map(String::as_str));
-        self.remote(effect, "switching", SWITCH, &arguments, None).map(drop)
+        self.remote(effect, occasion, "switching", SWITCH, &arguments, None)
     }
 
     pub(super) fn discard(
@@ -175,17 +174,18 @@ impl Host {
         let path = occasion.fill(&self.path);
         let mut arguments = vec![path.as_str()];
         arguments.extend(unwanted.iter().map(ReleaseName::as_str));
-        self.remote(effect, "removing old releases", DISCARD, &arguments, None).map(drop)
+        self.remote(effect, occasion, "removing old releases", DISCARD, &arguments, None)
     }
 
     fn remote(
         &self,
         effect: &Effect,
+        occasion: &Occasion,
         what: &str,
         script: &str,
         arguments: &[&str],
         stdin: Option<File>,
-    ) -> Result<Ran, EffectError> {
+    ) -> Result<(), EffectError> {
         let mut command = self.program.clone();
         command.extend(["--".to_owned(), self.destination.clone()]);
         // The other side's shell splits what it is given, so each part is quoted for it.
@@ -196,8 +196,8 @@ impl Host {
         }
         command.push(line);
         let variables: &[(String, OsString)] = &effect.variables;
-        let program = Program { command: &command, folder: Path::new("/"), variables, stdin, timeout: effect.timeout };
-        effect.supervised(&format!("{what} on {}", self.destination), program, &|| false)
+        let program = Supervised { command: &command, folder: Path::new("/"), variables, stdin, rights: None };
+        effect.supervised(&format!("{what} on {}", self.destination), program, occasion, &|| false)
     }
 }
 

@@ -8,13 +8,13 @@ use crate::program::{End, Program};
 
 /// Runs `command` in `folder` and says whether it ended with success in time.
 pub(super) fn run(command: &[String], folder: &Path, timeout: Duration) -> Finding {
-    match (Program { command, folder, variables: &[], stdin: None, timeout }).run(&|| false) {
+    match (Program { command, folder, timeout }).run() {
         Ok(ran) => {
             let healthy = ran.succeeded();
             let reason = match ran.end {
                 End::Exited(_) if healthy => "the health check passed".to_owned(),
                 End::Exited(status) => format!("the health check ended with {status}"),
-                End::TimedOut | End::Stopped => {
+                End::TimedOut => {
                     format!("the health check did not end within {} ms and was killed", timeout.as_millis())
                 }
             };

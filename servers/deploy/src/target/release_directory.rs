@@ -193,6 +193,15 @@ impl ReleaseDirectory {
 }
 
 impl LockedDirectory {
+    /// Returns the lock itself: as long as this, or a copy of it in another process, is open, nobody else gets the turn.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn lock(&self) -> io::Result<OwnedFd> {
+        self.folder.try_clone().map(OwnedFd::from)
+    }
+
     /// Returns the path of the folder.
     #[must_use]
     pub fn path(&self) -> &Path {
