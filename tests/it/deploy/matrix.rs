@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, json};
 use tokio::time::sleep;
+use tollgate_tests::mcp_process::McpProcess;
 
 use super::world::{World, dist, history};
 
@@ -28,6 +29,9 @@ esac
 pause "after-$1" "$2"
 exit 0
 "#;
+
+/// The states in which nothing is under way.
+const ENDED: [&str; 5] = ["live", "superseded", "failed", "rolled_back", "cancelled"];
 
 struct Random(u64);
 
@@ -77,6 +81,19 @@ async fn paused(world: &World) {
     }
 }
 
+/// Returns the history once nobody has the turn any more: what the killed server ran may take a moment to end.
+async fn settled(server: &McpProcess) -> Vec<String> {
+    let begun = Instant::now();
+    loop {
+        let states = history(server, "dev").await;
+        let is_under_way = states.iter().any(|line| !ENDED.iter().any(|ended| line.ends_with(ended)));
+        if !is_under_way || begun.elapsed() > Duration::from_secs(20) {
+            return states;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
 async fn matrix(target: &str, kills: &[&str]) {
     let world = world(target);
     let mut random = Random(number("TOLLGATE_CRASH_SEED", 0x7011_6a7e));
@@ -108,7 +125,7 @@ async fn matrix(target: &str, kills: &[&str]) {
         let _ = fs::remove_file(&marker);
 
         let server = world.start();
-        let states = history(&server, "dev").await;
+        let states = settled(&server).await;
         let about = format!("{target} round {round} ({kill:?}): {states:?}");
         let mine: Vec<&String> = states.iter().filter(|line| line.starts_with(&format!("{version} "))).collect();
         assert!(mine.len() <= 1, "deployed twice: {about}");
