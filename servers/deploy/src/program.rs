@@ -1,5 +1,5 @@
 //! Programs that only look: no shell, a process group of its own that does not outlive the program, a cleaned
-//! environment, bounded time and output. Those that change something are [kept](crate::kept).
+//! environment, bounded time and output. Those that change something are `kept`.
 
 use std::io::{self, PipeReader, Read};
 use std::os::unix::process::CommandExt;
