@@ -8,6 +8,7 @@ mod host;
 mod matrix;
 mod people;
 mod service;
+mod sshd;
 mod targets;
 mod trouble;
 mod uses;

@@ -175,7 +175,7 @@ pub struct CommandsConfig {
     pub rollback: Option<Vec<String>>,
 }
 
-/// Another host; it needs `sh`, `tar`, `sha256sum` and `find`.
+/// Another host; it needs `sh`, `tar`, `sha256sum`, `find` and `flock`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SshConfig {
@@ -233,7 +233,7 @@ pub struct KubernetesConfig {
     pub rollout: Vec<String>,
 }
 
-/// How a release is found to be healthy: by a command or over HTTP.
+/// How a release is found to be healthy: by a command, over HTTP, or by a connection.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HealthConfig {
@@ -243,6 +243,12 @@ pub struct HealthConfig {
     /// An address (`http://`) that answers with a status of 200 to 299; `{service}` is the service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
+    /// A text that the answer over HTTP must contain in its first 64 KiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// A host and port (`127.0.0.1:5432`) that takes a connection; `{service}` is the service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<String>,
     /// How long one check may take, in milliseconds; 1 to 300000. Default: 10000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,

@@ -17,7 +17,7 @@ use crate::effect::kubernetes::Kubernetes;
 use crate::effect::ssh::Host;
 use crate::effect::{self, Effect};
 use crate::freeze::Window;
-use crate::health::Health;
+use crate::health::{Health, Probe};
 use crate::kept::Rights;
 use crate::names::{ServiceName, shown};
 
@@ -448,11 +448,14 @@ fn health(written: &HealthConfig) -> anyhow::Result<Health> {
     ensure!((1..=100).contains(&count), "`count` must be 1 to 100");
     ensure!(interval <= 60_000, "`interval_ms` must be up to 60000");
     let (timeout, interval) = (Duration::from_millis(timeout), Duration::from_millis(interval));
-    match (&written.command, &written.http) {
-        (Some(command), None) => Health::command(command.clone(), timeout, count, interval),
-        (None, Some(address)) => Health::http(address.clone(), timeout, count, interval),
-        _ => bail!("give either `command` or `http`"),
-    }
+    ensure!(written.body.is_none() || written.http.is_some(), "`body` has no meaning without `http`");
+    let probe = match (&written.command, &written.http, &written.tcp) {
+        (Some(command), None, None) => Probe::command(command.clone()),
+        (None, Some(address), None) => Probe::http(address.clone(), written.body.clone()),
+        (None, None, Some(address)) => Probe::tcp(address.clone()),
+        _ => bail!("give one of `command`, `http` and `tcp`"),
+    }?;
+    Ok(Health::new(probe, timeout, count, interval))
 }
 
 #[cfg(test)]

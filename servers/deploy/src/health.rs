@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod http;
+pub mod tcp;
 
 use std::path::Path;
 use std::time::Duration;
@@ -24,10 +25,20 @@ pub struct Health {
     interval: Duration,
 }
 
+/// What one check does.
 #[derive(Clone, Debug)]
-enum Probe {
+pub enum Probe {
+    /// Runs a program.
     Command(Vec<String>),
-    Http(String),
+    /// Asks for a page.
+    Http {
+        /// Where.
+        address: String,
+        /// What the answer must contain.
+        body: Option<String>,
+    },
+    /// Opens a connection.
+    Tcp(String),
 }
 
 /// What one check, or a row of them, found.
@@ -41,13 +52,13 @@ pub struct Finding {
     pub output: String,
 }
 
-impl Health {
+impl Probe {
     /// Checks with a command.
     ///
     /// # Errors
     ///
     /// What is wrong with it.
-    pub fn command(command: Vec<String>, timeout: Duration, count: u32, interval: Duration) -> anyhow::Result<Self> {
+    pub fn command(command: Vec<String>) -> anyhow::Result<Self> {
         ensure!(command.first().is_some_and(|program| !program.is_empty()), "`command` names no program");
         for part in &command {
             ensure!(!part.contains('\0'), "`command` has a NUL");
@@ -59,28 +70,49 @@ impl Health {
                 );
             }
         }
-        Ok(Self { probe: Probe::Command(command), timeout, count, interval })
+        Ok(Self::Command(command))
     }
 
     /// Checks over HTTP.
     ///
     /// # Errors
     ///
-    /// What is wrong with the address.
-    pub fn http(address: String, timeout: Duration, count: u32, interval: Duration) -> anyhow::Result<Self> {
+    /// What is wrong with the address or the text.
+    pub fn http(address: String, body: Option<String>) -> anyhow::Result<Self> {
         let uri: Uri = address.replace(SERVICE_PLACEHOLDER, "service").parse().context("`http` is not an address")?;
         ensure!(uri.scheme_str() == Some("http"), "`http` must begin with `http://`");
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         ensure!(!authority.is_empty() && !authority.contains('@'), "`http` must have a host and no user name");
-        Ok(Self { probe: Probe::Http(address), timeout, count, interval })
+        ensure!(body.as_deref() != Some(""), "`body` is empty: every answer contains it");
+        Ok(Self::Http { address, body })
     }
 
-    /// Returns how it checks: `command` or `http`.
+    /// Checks by a connection.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the address.
+    pub fn tcp(address: String) -> anyhow::Result<Self> {
+        let (host, port) = address.rsplit_once(':').context("`tcp` must be a host and a port")?;
+        ensure!(!host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0), "`tcp` must be a host and a port");
+        Ok(Self::Tcp(address))
+    }
+}
+
+impl Health {
+    /// Checks with `probe`: `count` times in a row, `interval` apart, for up to `timeout` each.
+    #[must_use]
+    pub fn new(probe: Probe, timeout: Duration, count: u32, interval: Duration) -> Self {
+        Self { probe, timeout, count, interval }
+    }
+
+    /// Returns how it checks: `command`, `http` or `tcp`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self.probe {
             Probe::Command(_) => "command",
-            Probe::Http(_) => "http",
+            Probe::Http { .. } => "http",
+            Probe::Tcp(_) => "tcp",
         }
     }
 
@@ -103,7 +135,9 @@ impl Health {
     pub fn describe(&self) -> String {
         let probe = match &self.probe {
             Probe::Command(command) => format!("by the command {command:?}"),
-            Probe::Http(address) => format!("at {address}"),
+            Probe::Http { address, body: None } => format!("at {address}"),
+            Probe::Http { address, body: Some(body) } => format!("at {address}, whose answer contains {body:?}"),
+            Probe::Tcp(address) => format!("by a connection to {address}"),
         };
         let (timeout, interval) = (self.timeout.as_millis(), self.interval.as_millis());
         format!("{probe} ({} in a row, {timeout} ms each, {interval} ms apart)", self.count)
@@ -122,7 +156,10 @@ impl Health {
                     .collect();
                 command::run(&command, folder, self.timeout)
             }
-            Probe::Http(address) => http::get(&address.replace(SERVICE_PLACEHOLDER, service.as_str()), self.timeout),
+            Probe::Http { address, body } => {
+                http::get(&address.replace(SERVICE_PLACEHOLDER, service.as_str()), body.as_deref(), self.timeout)
+            }
+            Probe::Tcp(address) => tcp::connect(&address.replace(SERVICE_PLACEHOLDER, service.as_str()), self.timeout),
         }
     }
 }

@@ -15,11 +15,13 @@ use serde_json::{Map, json};
 use tokio::time::sleep;
 use tollgate_tests::mcp_process::McpProcess;
 
+use super::sshd::Sshd;
 use super::world::{World, dist, history};
 
 /// Says when it is at the place in the file `kill`, before or after its effect, and goes on a second later.
 const OPERATOR: &str = r#"#!/bin/sh
-content() { if [ -n "$TOLLGATE_RELEASE" ]; then cat "$TOLLGATE_RELEASE/content"; else echo nothing; fi; }
+release=${TOLLGATE_RELEASE:-$3}
+content() { if [ -n "$release" ]; then cat "$release/content"; else echo nothing; fi; }
 pause() { if [ "$(cat "$2.kill" 2>/dev/null)" = "$1" ]; then rm -f "$2.kill"; touch "$2.here"; sleep 1; fi; }
 pause "before-$1" "$2"
 case "$1" in
@@ -46,7 +48,7 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-fn world(target: &str) -> World {
+fn world(target: &str, sshd: Option<&Sshd>) -> World {
     let world = World::new();
     fs::create_dir(world.path("effects")).unwrap();
     let program = world.path("operator");
@@ -63,9 +65,15 @@ fn world(target: &str) -> World {
             command("verify"),
             command("rollback")
         ),
+        "ssh" => format!(
+            "reload = ['{program}', 'reload', '{file}', '{{release}}']\nhealth = {{ command = ['{{release}}/check'] }}\n"
+        ),
         _ => format!("reload = {}\nhealth = {{ command = ['{{release}}/check'] }}\n", command("reload")),
     };
-    world.configure(&format!("[deploy.environments.dev]\npath = 'targets/dev/{{service}}'\n{rules}"));
+    world.configure(&match sshd {
+        Some(sshd) => sshd.environment(&world, "known", &rules),
+        None => format!("[deploy.environments.dev]\npath = 'targets/dev/{{service}}'\n{rules}"),
+    });
     world
 }
 
@@ -94,8 +102,8 @@ async fn settled(server: &McpProcess) -> Vec<String> {
     }
 }
 
-async fn matrix(target: &str, kills: &[&str]) {
-    let world = world(target);
+async fn matrix(target: &str, kills: &[&str], sshd: Option<&Sshd>) {
+    let world = world(target, sshd);
     let mut random = Random(number("TOLLGATE_CRASH_SEED", 0x7011_6a7e));
     let mut live: Option<String> = None;
     let mut seen = BTreeMap::<String, u32>::new();
@@ -112,7 +120,11 @@ async fn matrix(target: &str, kills: &[&str]) {
         }
         let mut server = world.start();
         server.tools().await;
-        let longest = Duration::from_micros(if kill.is_some() { 20_000_000 } else { random.below(160_000) });
+        let longest = Duration::from_micros(if kill.is_some() {
+            20_000_000
+        } else {
+            random.below(if sshd.is_some() { 600_000 } else { 160_000 })
+        });
         {
             let deploying = server.try_call("deploy", dist("dev", &version), Map::new());
             tokio::select! {
@@ -145,6 +157,14 @@ async fn matrix(target: &str, kills: &[&str]) {
         // What the target was brought to is what the history says.
         let there = fs::read_to_string(file(&world)).unwrap_or_default();
         let expected = live.as_deref().unwrap_or("nothing");
+        if sshd.is_some() {
+            let remote = fs::read_to_string(world.path("remote/its own/shop/current/content")).ok();
+            assert_eq!(remote, live, "the other host: {about}");
+            // Where nothing is current there, nothing is told of it.
+            if live.is_none() {
+                continue;
+            }
+        }
         assert!(there.trim() == expected || (there.is_empty() && live.is_none()), "{there:?} runs: {about}");
     }
     world.build("dist", "last", "exit 0");
@@ -158,7 +178,7 @@ async fn matrix(target: &str, kills: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn release_directory_with_reload_survives_every_kill() {
-    matrix("release-directory", &["before-reload", "after-reload"]).await;
+    matrix("release-directory", &["before-reload", "after-reload"], None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,5 +193,11 @@ async fn command_target_survives_every_kill() {
         "before-rollback",
         "after-rollback",
     ];
-    matrix("command", &kills).await;
+    matrix("command", &kills, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_host_survives_every_kill() {
+    let Some(sshd) = Sshd::start() else { return };
+    matrix("ssh", &["before-reload", "after-reload"], Some(&sshd)).await;
 }

@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tempfile::TempDir;
 use tollgate_tests::mcp_process::McpProcess;
 
+use super::sshd::Sshd;
 use super::world::{World, dist, history};
 
 /// A program of the operator's that does what it is told to the file `effects/world` beside the workspace.
@@ -238,96 +237,15 @@ async fn compose_gets_the_commands_that_docker_has() {
     );
 }
 
-/// A server of SSH's own on this machine, with its own configuration and keys.
-struct Sshd {
-    dir: TempDir,
-    child: Child,
-    port: u16,
-}
-
-impl Sshd {
-    /// Starts one; `None` with the reason on stderr where that cannot be.
-    fn start() -> Option<Self> {
-        let program = ["/usr/sbin/sshd", "/usr/bin/sshd", "/usr/local/sbin/sshd"]
-            .into_iter()
-            .find(|path| Path::new(path).exists());
-        let Some(program) = program else {
-            eprintln!("skipped: there is no sshd here");
-            return None;
-        };
-        let dir = TempDir::new().unwrap();
-        let path = |name: &str| dir.path().join(name);
-        for key in ["host", "user"] {
-            let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path(key)).status();
-            assert!(made.unwrap().success());
-        }
-        fs::copy(path("user.pub"), path("authorized")).unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let host = fs::read_to_string(path("host.pub")).unwrap();
-        fs::write(path("known"), format!("[127.0.0.1]:{port} {host}")).unwrap();
-        fs::write(
-            path("config"),
-            format!(
-                "Port {port}\nListenAddress 127.0.0.1\nHostKey {0}/host\nAuthorizedKeysFile {0}/authorized\n\
-                 PidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n\
-                 KbdInteractiveAuthentication no\nMaxStartups 100\n",
-                dir.path().display()
-            ),
-        )
-        .unwrap();
-        let _ = fs::create_dir_all("/run/sshd");
-        let child = Command::new(program)
-            .args(["-D", "-e", "-f"])
-            .arg(path("config"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(path("log")).unwrap())
-            .spawn()
-            .unwrap();
-        let mut sshd = Self { dir, child, port };
-        for _ in 0..500 {
-            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return Some(sshd);
-            }
-            if sshd.child.try_wait().unwrap().is_some() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        eprintln!("skipped: sshd does not run here: {}", fs::read_to_string(sshd.dir.path().join("log")).unwrap());
-        None
-    }
-
-    fn configuration(&self, world: &World, known_hosts: &str) -> String {
-        let user = Command::new("id").arg("-un").output().unwrap();
-        let user = String::from_utf8(user.stdout).unwrap();
-        let dir = self.dir.path().display();
-        format!(
-            "[deploy.environments.dev]\ntarget = 'ssh'\npath = 'targets/dev/{{service}}'\nkeep = 2\n\
-             reload = ['cp', '{{current}}/content', '{{current}}/../../loaded by ssh']\n\
-             health = {{ command = ['{{release}}/check'] }}\n\
-             [deploy.environments.dev.ssh]\nhost = '{}@127.0.0.1'\npath = '{}/it''s/{{service}}'\nport = {}\n\
-             identity = '{dir}/user'\nknown_hosts = '{dir}/{known_hosts}'\n",
-            user.trim(),
-            world.path("remote").display(),
-            self.port
-        )
-        .replace("it''s", "its own")
-    }
-}
-
-impl Drop for Sshd {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+/// Rules of an environment on another host, whose service reads its release anew.
+const RELOADED: &str = "keep = 2\nreload = ['cp', '{current}/content', '{current}/../../loaded by ssh']\n\
+                        health = { command = ['{release}/check'] }";
 
 #[tokio::test]
 async fn release_goes_to_another_host_and_back() {
     let Some(sshd) = Sshd::start() else { return };
     let world = World::new();
-    world.configure(&sshd.configuration(&world, "known"));
+    world.configure(&sshd.environment(&world, "known", RELOADED));
     let server = world.start();
     let remote = world.path("remote/its own/shop");
     let there = || fs::read_to_string(remote.join("current/content")).unwrap_or_default();
@@ -355,7 +273,7 @@ async fn release_goes_to_another_host_and_back() {
 async fn host_that_is_not_known_gets_nothing() {
     let Some(sshd) = Sshd::start() else { return };
     let world = World::new();
-    world.configure(&sshd.configuration(&world, "nothing-known"));
+    world.configure(&sshd.environment(&world, "nothing-known", RELOADED));
     let server = world.start();
     assert_eq!(deploy(&world, &server, "1").await, "target_failed");
     assert!(!world.path("remote").exists());

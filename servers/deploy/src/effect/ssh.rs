@@ -1,6 +1,7 @@
 //! A folder of releases on another host, over `ssh`: copied, verified there by SHA-256, and switched by a rename.
 //!
-//! The other host needs `sh`, `tar`, `sha256sum`, `find` and an `mv` with `-T`; nothing of Tollgate's.
+//! The other host needs `sh`, `tar`, `sha256sum`, `find`, `flock` and an `mv` with `-T`; nothing of Tollgate's. What a
+//! server started there goes on when it dies, so each script takes a lock there, and keeps it while what it starts runs.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -22,6 +23,8 @@ path=$1 release=$2 id=$3 count=$4
 export LC_ALL=C
 mkdir -p -- "$path/releases"
 cd -- "$path"
+exec 9>.lock
+flock -w 60 9 || { echo "another process is at work there"; exit 1; }
 rm -rf -- releases/.incoming-*
 incoming=$PWD/releases/.incoming-$id
 mkdir -- "$incoming"
@@ -44,6 +47,8 @@ sync
 /// Makes `current` lead to `releases/$2`, or to nothing, in one step.
 const SWITCH: &str = r#"set -eu
 cd -- "$1"
+exec 9>.lock
+flock -w 60 9 || { echo "another process is at work there"; exit 1; }
 if [ -n "$2" ]; then
     [ -d "releases/$2" ] || { echo "the release is not there"; exit 1; }
     rm -rf -- .current-*
@@ -54,12 +59,14 @@ else
 fi
 sync
 shift 3
-[ $# -eq 0 ] || exec "$@"
+[ $# -eq 0 ] || "$@" 9>&-
 "#;
 
 /// Removes releases, never the current one.
 const DISCARD: &str = r#"set -eu
 cd -- "$1"
+exec 9>.lock
+flock -w 60 9 || { echo "another process is at work there"; exit 1; }
 shift
 current=$(readlink current || true)
 for release; do

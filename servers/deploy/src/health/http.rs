@@ -1,5 +1,6 @@
 //! A check over HTTP.
 
+use std::io::Read;
 use std::time::Duration;
 
 use ureq::Agent;
@@ -7,11 +8,15 @@ use ureq::Agent;
 use super::Finding;
 use crate::program::printable_end;
 
-/// How much of an answer is looked at: enough to see what is wrong.
-const BODY_BYTES_MAX: u64 = 1000;
+/// How much of an answer is looked at.
+const BODY_BYTES_MAX: u64 = 64 * 1024;
 
-/// Asks `address` and says whether it answers with a status of 200 to 299 in time; redirects are not followed.
-pub(super) fn get(address: &str, timeout: Duration) -> Finding {
+/// How much of an answer is shown: enough to see what is wrong.
+const SHOWN_BYTES_MAX: usize = 1000;
+
+/// Asks `address` and says whether it answers in time with a status of 200 to 299 and a text that contains `expected`;
+/// redirects are not followed.
+pub(super) fn get(address: &str, expected: Option<&str>, timeout: Duration) -> Finding {
     let agent: Agent = Agent::config_builder()
         .timeout_global(Some(timeout))
         .max_redirects(0)
@@ -25,12 +30,19 @@ pub(super) fn get(address: &str, timeout: Duration) -> Finding {
     match agent.get(address).call() {
         Ok(mut response) => {
             let status = response.status();
-            // What can be read of a body that is too long or stops in the middle is of no use to anybody.
-            let body = response.body_mut().with_config().limit(BODY_BYTES_MAX).read_to_vec().unwrap_or_default();
-            let healthy = status.is_success();
-            let reason = if healthy { "the health check passed" } else { "the health check was answered with" };
-            let reason = if healthy { reason.to_owned() } else { format!("{reason} {status}") };
-            Finding { healthy, reason, output: printable_end(&body) }
+            // What was read of a body that is too long, or stops in the middle, may be enough.
+            let mut body = Vec::new();
+            let _ = response.body_mut().as_reader().take(BODY_BYTES_MAX).read_to_end(&mut body);
+            let contains = |text: &str| body.windows(text.len()).any(|window| window == text.as_bytes());
+            let reason = if !status.is_success() {
+                format!("the health check was answered with {status}")
+            } else if let Some(missing) = expected.filter(|text| !contains(text)) {
+                format!("the answer to the health check does not contain {missing:?}")
+            } else {
+                let output = printable_end(&body[..body.len().min(SHOWN_BYTES_MAX)]);
+                return Finding { healthy: true, reason: "the health check passed".to_owned(), output };
+            };
+            Finding { healthy: false, reason, output: printable_end(&body[..body.len().min(SHOWN_BYTES_MAX)]) }
         }
         Err(error) => Finding {
             healthy: false,
@@ -42,7 +54,7 @@ pub(super) fn get(address: &str, timeout: Duration) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::Write;
     use std::net::TcpListener;
     use std::thread;
     use std::time::Instant;
@@ -63,7 +75,7 @@ mod tests {
     }
 
     fn check(answer: &'static str, after_ms: u64) -> Finding {
-        get(&answering(answer, Duration::from_millis(after_ms)), Duration::from_millis(500))
+        get(&answering(answer, Duration::from_millis(after_ms)), None, Duration::from_millis(500))
     }
 
     #[test]
@@ -78,14 +90,26 @@ mod tests {
         let begun = Instant::now();
         assert!(!check("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", 2000).healthy);
         assert!(begun.elapsed() < Duration::from_secs(2));
-        assert!(!get("http://127.0.0.1:1/", Duration::from_millis(500)).healthy);
+        assert!(!get("http://127.0.0.1:1/", None, Duration::from_millis(500)).healthy);
+    }
+
+    #[test]
+    fn answer_must_contain_what_is_expected() {
+        let ask = |expected| {
+            let address = answering("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nstatus:up", Duration::ZERO);
+            get(&address, Some(expected), Duration::from_millis(500))
+        };
+        assert!(ask("up").healthy && ask("status:up").healthy);
+        let finding = ask("status:down");
+        assert!(!finding.healthy && finding.reason.contains("status:down") && finding.output == "status:up");
+        assert!(!ask("a text that is longer than the answer").healthy);
     }
 
     #[test]
     fn redirects_are_not_followed() {
         let elsewhere = answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Duration::ZERO);
         let answer = format!("HTTP/1.1 302 Found\r\nlocation: {elsewhere}\r\ncontent-length: 0\r\n\r\n");
-        let finding = get(&answering(answer.leak(), Duration::ZERO), Duration::from_millis(500));
+        let finding = get(&answering(answer.leak(), Duration::ZERO), None, Duration::from_millis(500));
         assert!(!finding.healthy && finding.reason.contains("302"), "{finding:?}");
     }
 }
