@@ -7,6 +7,7 @@ mod endless;
 mod gate;
 mod git_servers;
 mod history;
+mod hooks;
 mod killed;
 mod merges;
 mod network;

@@ -9,7 +9,7 @@ use crate::fold::{folded, is_invisible};
 use crate::repository::paths::cut;
 
 /// Longest message: far more than anybody reads, little enough to show in a log.
-const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
 /// Longest value of a trailer: fits the longest agent name.
 const TRAILER_BYTES_MAX: usize = 200;
@@ -60,6 +60,12 @@ impl CommitMessage {
             ));
         }
         Ok(Self(text))
+    }
+
+    /// Returns the text, without an empty line at its end.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 
     /// Returns the first line.

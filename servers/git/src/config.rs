@@ -22,6 +22,14 @@ pub struct GitConfig {
     /// A file of ssh host keys besides the user's own; hosts in neither are refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub known_hosts: Option<String>,
+    /// Whether the pre-commit and commit-msg hooks in `.git/hooks` are run before git_commit: in a sandbox, without the
+    /// network, writing nothing of the repository.
+    pub hooks: bool,
+    /// A folder of the operator's with the hooks to run instead of the repository's, relative to the workspace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hooks_folder: Option<String>,
+    /// How long the hooks of one commit may take; 45,000 by default, at most 600,000.
+    pub hooks_timeout_ms: u64,
     /// Whose name stands on commits; without it, the `user.name` and `user.email` of git's own configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub author: Option<AuthorConfig>,
@@ -72,6 +80,9 @@ impl Default for GitConfig {
             branches: BTreeMap::new(),
             remotes: Vec::new(),
             known_hosts: None,
+            hooks: false,
+            hooks_folder: None,
+            hooks_timeout_ms: 45_000,
             author: None,
         }
     }

@@ -1,9 +1,10 @@
 //! mcp-git: git for agents, under protected-branch rules.
 //!
 //! Every call opens its repository anew, inside the configured [`roots`]; what writes a branch needs a
-//! [`protect::WritableBranch`], which only the rules make. Everything in a repository goes through libgit2: no hook, no
+//! [`protect::WritableBranch`], which only the rules make. Everything in a repository goes through libgit2: no
 //! external filter, diff driver or file-system monitor is ever run, whatever a repository's configuration says. The
 //! [programs](program) that are run are the user's own: git and ssh to reach other machines, ssh-keygen or gpg to sign.
+//! [Hooks](repository::hooks) run in a sandbox, and only where the operator says so.
 
 pub mod branch_name;
 pub mod commit_message;
@@ -25,6 +26,7 @@ pub mod worktree_file;
 pub mod worktree_path;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use git2::{ErrorCode, Repository, Signature};
@@ -38,7 +40,11 @@ use git_error::failed;
 use protect::{NoRefs, ProtectedBranches, WritableBranch};
 use remote_url::{AllowedRemotes, RemoteUrl};
 use repository::head::Head;
+use repository::hooks::HookRules;
 use roots::Roots;
+
+/// Longest time for the hooks of a commit: nobody waits longer for an answer.
+const HOOKS_MS_MAX: u64 = 600_000;
 
 /// The git server: where repositories may be, which branches are protected, whose name stands on commits.
 #[derive(Debug)]
@@ -53,6 +59,8 @@ pub struct Git {
     pub known_hosts: Option<PathBuf>,
     /// The branches that no tool writes.
     pub protected: ProtectedBranches,
+    /// Whether and which hooks are run.
+    pub hooks: HookRules,
     /// What the verdicts of Ralph that count here depend on.
     pub ralph_rules: ContentHash,
     author: Option<AuthorConfig>,
@@ -146,12 +154,31 @@ impl Server for Git {
                 "`git.author.email` is empty or has `<`, `>` or a control character"
             );
         }
+        anyhow::ensure!(
+            (1..=HOOKS_MS_MAX).contains(&config.hooks_timeout_ms),
+            "`git.hooks_timeout_ms` is not between 1 and {HOOKS_MS_MAX}"
+        );
+        anyhow::ensure!(
+            config.hooks || config.hooks_folder.is_none(),
+            "`git.hooks_folder` is set and `git.hooks` is not: say `hooks = true` as well"
+        );
+        let hooks_folder = config.hooks_folder.as_ref().map(|path| {
+            let folder = startup.workspace.join(path);
+            folder.canonicalize().with_context(|| format!("`git.hooks_folder` {} cannot be used", folder.display()))
+        });
+        let hooks = HookRules {
+            allowed: config.hooks,
+            folder: hooks_folder.transpose()?,
+            time_max: Duration::from_millis(config.hooks_timeout_ms),
+            state: startup.state_dir.path().to_owned(),
+        };
         Ok(Self {
             roots: Roots::new(startup.workspace.clone(), &config.repositories),
             remote_roots: Roots::new(startup.workspace.clone(), &remotes),
             remotes: allowed,
             known_hosts,
             protected,
+            hooks,
             ralph_rules: startup.ralph_rules,
             author: config.author,
         })
@@ -189,6 +216,9 @@ mod tests {
             GitConfig { remotes: vec!["https://me:secret@example.com/a".into()], ..GitConfig::default() },
             GitConfig { remotes: vec!["ext::sh -c x".into()], ..GitConfig::default() },
             GitConfig { known_hosts: Some("a b".into()), ..GitConfig::default() },
+            GitConfig { hooks_folder: Some("/".into()), ..GitConfig::default() },
+            GitConfig { hooks: true, hooks_folder: Some("/no/such/folder".into()), ..GitConfig::default() },
+            GitConfig { hooks_timeout_ms: 0, ..GitConfig::default() },
             GitConfig { author: author("", "a@example.com"), ..GitConfig::default() },
             GitConfig { author: author("a <b>", "a@example.com"), ..GitConfig::default() },
             GitConfig { author: author("a", "a\nb"), ..GitConfig::default() },

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::watch;
+use crate::{memory, watch};
 
 /// How often a running program is looked at.
 const POLL: Duration = Duration::from_millis(10);
@@ -99,6 +99,7 @@ fn watched(
 ) -> Result<Ended, Unfinished> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn().map_err(Unfinished::NotRun)?;
+    memory::unbind(child.id());
     if let Some(mut stdin) = child.stdin.take() {
         let input = input.to_vec();
         // A program that reads nothing must not hold up the call.

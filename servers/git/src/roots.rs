@@ -82,6 +82,12 @@ impl Roots {
         fs::canonicalize(path).is_ok_and(|path| self.root_of(&path).is_some())
     }
 
+    /// Returns the roots that exist, without symbolic links.
+    #[must_use]
+    pub fn folders(&self) -> Vec<PathBuf> {
+        self.resolved().map(Path::to_owned).collect()
+    }
+
     /// Returns whether the git directory `own` looks as it did when nothing in it led anywhere.
     #[must_use]
     pub fn is_checked(&self, own: &Path, now: &Fingerprint) -> bool {

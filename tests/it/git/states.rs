@@ -324,3 +324,56 @@ async fn hundred_thousand_files_are_answered_in_part() {
     timed("git_commit", json!({"message": "some"})).await;
     world.fsck();
 }
+
+/// Makes a file of two gigabytes, tracked in one branch and in the working tree of the other.
+#[tokio::test]
+async fn two_gigabytes_in_one_file_are_no_trouble() {
+    if !std::env::var("TOLLGATE_HEAVY").is_ok_and(|value| value == "1") {
+        println!("skipped: TOLLGATE_HEAVY is not 1");
+        return;
+    }
+    const BYTES: u64 = (2 << 30) + 1;
+    let world = World::new();
+    let make = |name: &str| File::create(world.work().join(name)).unwrap().set_len(BYTES).unwrap();
+    world.git(&["checkout", "-q", "-b", "large"]);
+    make("tracked.bin");
+    world.git(&["-c", "core.compression=1", "-c", "core.bigFileThreshold=1m", "add", "tracked.bin"]);
+    world.git(&["commit", "-q", "-m", "large"]);
+    world.file("small.txt", "x\n");
+    make("untracked.bin");
+    let server = world.start();
+    let timed = async |tool: &str, arguments: Value| {
+        let started = Instant::now();
+        let called = server.call(tool, arguments.clone()).await;
+        println!("{tool} {arguments}: {:?}, {}", started.elapsed(), called.structured["error"]["code"]);
+        assert!(called.text.len() < 1_000_000 && called.structured["error"]["code"] != "timeout", "{tool}");
+        assert_ne!(called.structured["error"]["code"], "internal_error", "{tool}");
+        called.structured
+    };
+    let status = timed("git_status", json!({})).await;
+    assert_eq!(status["untracked"], json!(["small.txt", "untracked.bin"]));
+    assert_eq!(timed("git_add", json!({"files": ["untracked.bin"]})).await["error"]["code"], "cannot_stage");
+    let added = timed("git_add", json!({"files": ["."]})).await;
+    assert_eq!((&added["staged_total"], &added["skipped"][0]["path"]), (&json!(1), &json!("untracked.bin")));
+    timed("git_commit", json!({"message": "small"})).await["commit"].as_str().unwrap();
+    let shown = timed("git_show", json!({"revision": "large:tracked.bin"})).await;
+    assert_eq!((&shown["size"], &shown["content"]), (&json!(BYTES), &Value::Null));
+    let compared = timed("git_diff", json!({"target": "main..large"})).await;
+    assert_eq!(compared["files_total"], 2);
+    assert!(compared["files"].as_array().unwrap().iter().any(|file| file["binary"] == true), "{compared}");
+    timed("git_blame", json!({"path": "tracked.bin"})).await["error"]["code"].as_str().unwrap();
+    fs::OpenOptions::new().write(true).open(world.work().join("tracked.bin")).unwrap().set_len(BYTES + 1).unwrap();
+    assert_eq!(timed("git_diff_unstaged", json!({})).await["files_total"], 1);
+    fs::OpenOptions::new().write(true).open(world.work().join("tracked.bin")).unwrap().set_len(BYTES).unwrap();
+    // Away from it and back: done, or refused with everything as it was.
+    for branch in ["feature", "large"] {
+        let (head, size) = (world.head(), fs::metadata(world.work().join("tracked.bin")).map(|file| file.len()).ok());
+        let answer = timed("git_checkout", json!({"branch_name": branch})).await;
+        if answer["error"].is_object() {
+            assert_eq!(world.head(), head, "{answer}");
+            assert_eq!(fs::metadata(world.work().join("tracked.bin")).map(|file| file.len()).ok(), size);
+        }
+    }
+    assert_eq!(timed("git_merge_preview", json!({"source": "main"})).await["error"], Value::Null);
+    world.fsck();
+}

@@ -1,8 +1,9 @@
 //! `git_commit`: what is staged, onto the branch that HEAD leads to.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use git2::{Commit, Index, Oid, RepositoryState};
+use git2::{Commit, Index, Oid, Repository, RepositoryState};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -13,9 +14,10 @@ use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
 use crate::Git;
 use crate::commit_message::CommitMessage;
 use crate::git_error::failed;
+use crate::protect::WritableBranch;
 use crate::repository::files::refuse_deep;
 use crate::repository::head::Head;
-use crate::repository::hooks;
+use crate::repository::hooks::{Hooks, Snapshot, staged_changed};
 use crate::repository::lock::ChangeLock;
 use crate::repository::paths::shown;
 use crate::repository::refs::advance_head;
@@ -51,8 +53,11 @@ struct Committed {
     files_changed: usize,
     /// Whether it is signed, as the user's git configuration says.
     signed: bool,
-    /// `none`, or `not_allowed`: the repository has a pre-commit or commit-msg hook, which was not run.
+    /// Of the pre-commit and commit-msg hooks: `none`, `ran`, `not_allowed`, or `hooks_path_ignored`: only `core.hooksPath` has some.
     hooks: &'static str,
+    /// Which ran.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    hooks_ran: Vec<&'static str>,
 }
 
 pub(super) fn tool() -> Defined<Git> {
@@ -77,69 +82,121 @@ async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Co
             "branch": committed.branch,
             "old": committed.parents.first(),
             "new": committed.commit,
+            "hooks": committed.hooks,
         }),
     );
     Ok(Answer::new(committed))
 }
 
 fn commit(server: &Git, request: &Request, call: &Call) -> Result<Committed, Refusal> {
-    let message = CommitMessage::parse(&request.message)?;
-    let mut repository = OpenRepository::open(&server.roots, request.repo_path.as_deref())?;
-    let lock = ChangeLock::acquire(&repository.git)?;
-    let head = Head::resolve(&repository.git)?;
-    let branch = server.permit_head(&repository.git, &head)?;
-    let merged = merged_heads(&mut repository)?;
-    let signature = server.signature(&repository.git)?;
-
-    let git = &repository.git;
-    let mut index = git.index().map_err(failed("read the index"))?;
-    index.read(true).map_err(failed("read the index"))?;
-    if index.has_conflicts() {
-        return Err(conflicted(&index));
+    let mut message = CommitMessage::parse(&request.message)?;
+    let mut ready = Ready::prepare(server, request)?;
+    let hooks = Hooks::find(server, &ready.repository)?;
+    if let Hooks::Run(found) = &hooks {
+        let snapshot = Snapshot::take(&ready.repository, ready.tree)?;
+        let Ready { repository, lock, seen, .. } = ready;
+        // Hooks take their time, and others have changes to make.
+        drop(lock);
+        message = snapshot.run(server, &repository, found, message, call)?;
+        ready = Ready::prepare(server, request)?;
+        if ready.seen != seen {
+            return Err(staged_changed());
+        }
     }
-    refuse_deep(&index)?;
-    let tree = index.write_tree().and_then(|id| git.find_tree(id)).map_err(failed("write the tree"))?;
-    let parents: Vec<Commit<'_>> = head
-        .commit()
-        .into_iter()
-        .chain(merged.iter().copied())
-        .map(|id| git.find_commit(id))
-        .collect::<Result<_, _>>()
-        .map_err(failed("read the parents"))?;
-    let before = parents.first().map(Commit::tree).transpose().map_err(failed("read HEAD"))?;
+    ready.commit(server, &message, &hooks, call)
+}
+
+/// What a commit is made of, looked at under the lock.
+struct Ready {
+    repository: OpenRepository,
+    lock: ChangeLock,
+    branch: WritableBranch,
+    seen: Seen,
+    tree: Oid,
+    files_changed: usize,
+}
+
+/// What must not change while hooks look at it.
+#[derive(PartialEq, Eq)]
+struct Seen {
+    worktree: PathBuf,
+    head: Head,
+    tree: Oid,
+    /// What a merge in progress brings in.
+    merged: Vec<Oid>,
+}
+
+impl Ready {
+    fn prepare(server: &Git, request: &Request) -> Result<Self, Refusal> {
+        let mut repository = OpenRepository::open(&server.roots, request.repo_path.as_deref())?;
+        let lock = ChangeLock::acquire(&repository.git)?;
+        let head = Head::resolve(&repository.git)?;
+        let branch = server.permit_head(&repository.git, &head)?;
+        let merged = merged_heads(&mut repository)?;
+        let git = &repository.git;
+        server.signature(git)?;
+        let mut index = git.index().map_err(failed("read the index"))?;
+        index.read(true).map_err(failed("read the index"))?;
+        if index.has_conflicts() {
+            return Err(conflicted(&index));
+        }
+        refuse_deep(&index)?;
+        let tree = index.write_tree().map_err(failed("write the tree"))?;
+        let files_changed = changed(git, head.commit(), tree, !merged.is_empty())?;
+        let seen = Seen { worktree: repository.worktree.clone(), head, tree, merged };
+        Ok(Self { repository, lock, branch, seen, tree, files_changed })
+    }
+
+    fn commit(self, server: &Git, message: &CommitMessage, hooks: &Hooks, call: &Call) -> Result<Committed, Refusal> {
+        let git = &self.repository.git;
+        let signature = server.signature(git)?;
+        let tree = git.find_tree(self.tree).map_err(failed("read the tree"))?;
+        let ids = self.seen.head.commit().into_iter().chain(self.seen.merged.iter().copied());
+        let parents: Vec<Commit<'_>> =
+            ids.map(|id| git.find_commit(id)).collect::<Result<_, _>>().map_err(failed("read the parents"))?;
+        let text = message.signed_off(call.identity(), call.receipt_id());
+        let parent_references: Vec<&Commit<'_>> = parents.iter().collect();
+        let new = write_commit(server, git, &text, &tree, &parent_references)?;
+        let kind = match parents.len() {
+            0 => "commit (initial)",
+            1 => "commit",
+            _ => "commit (merge)",
+        };
+        let log = format!("{kind}: {}", message.summary());
+        advance_head(git, &self.branch, &self.seen.head, new.id, &signature, &log, &self.lock)?;
+        if git.state() != RepositoryState::Clean {
+            // The commit stands; what stays behind is shown by git_status as an operation in progress.
+            let _ = git.cleanup_state();
+        }
+        Ok(Committed {
+            repository: self.repository.shown(),
+            branch: self.branch.branch().name().to_owned(),
+            commit: new.id.to_string(),
+            signed: new.signed,
+            hooks: hooks.word(),
+            hooks_ran: hooks.ran(),
+            parents: parents.iter().map(|parent| parent.id().to_string()).collect(),
+            summary: message.summary().to_owned(),
+            files_changed: self.files_changed,
+        })
+    }
+}
+
+/// Returns how many files of `tree` differ from those of the commit `before`; some do, unless `is_merge`.
+fn changed(git: &Repository, before: Option<Oid>, tree: Oid, is_merge: bool) -> Result<usize, Refusal> {
+    let tree = git.find_tree(tree).map_err(failed("read the tree"))?;
+    let before = before.map(|id| git.find_commit(id).and_then(|commit| commit.tree())).transpose();
+    let before = before.map_err(failed("read HEAD"))?;
     let unchanged = before.as_ref().map_or_else(|| tree.is_empty(), |before| before.id() == tree.id());
-    if unchanged && merged.is_empty() {
+    if unchanged && !is_merge {
         return Err(Refusal::refused(
             "nothing_to_commit",
             "nothing is staged",
             "stage changes with git_add; git_status shows what has changed",
         ));
     }
-    let files_changed =
-        git.diff_tree_to_tree(before.as_ref(), Some(&tree), None).map_err(failed("compare with HEAD"))?.deltas().len();
-    let text = message.signed_off(call.identity(), call.receipt_id());
-    let parent_references: Vec<&Commit<'_>> = parents.iter().collect();
-    let new = write_commit(server, git, &text, &tree, &parent_references)?;
-    let kind = match parents.len() {
-        0 => "commit (initial)",
-        1 => "commit",
-        _ => "commit (merge)",
-    };
-    advance_head(git, &branch, &head, new.id, &signature, &format!("{kind}: {}", message.summary()), &lock)?;
-    if git.state() != RepositoryState::Clean {
-        // The commit stands; what stays behind is shown by git_status as an operation in progress.
-        let _ = git.cleanup_state();
-    }
-    Ok(Committed {
-        repository: repository.shown(),
-        branch: branch.branch().name().to_owned(),
-        commit: new.id.to_string(),
-        signed: new.signed,
-        hooks: hooks::of(server, &repository),
-        parents: parents.iter().map(|parent| parent.id().to_string()).collect(),
-        summary: message.summary().to_owned(),
-        files_changed,
-    })
+    let difference = git.diff_tree_to_tree(before.as_ref(), Some(&tree), None).map_err(failed("compare with HEAD"))?;
+    Ok(difference.deltas().len())
 }
 
 /// Returns the commits that a merge in progress brings in; none outside a merge.
