@@ -5,6 +5,7 @@ mod attacks;
 mod confinement;
 mod endless;
 mod gate;
+mod gate_end_to_end;
 mod git_servers;
 mod history;
 mod hooks;

@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tempfile::TempDir;
 
 /// What an HTTP server does besides answering.
@@ -19,6 +22,56 @@ pub struct Manner {
     pub authorization: Option<String>,
     /// Where it sends everybody instead.
     pub redirect: Option<String>,
+    /// The folder with its certificate and key (see [`certificate`]): it speaks TLS.
+    pub tls: Option<PathBuf>,
+}
+
+/// Makes a certificate for `name` in `folder`, signed by an authority of its own that nobody knows yet; returns the
+/// authority's certificate.
+pub fn certificate(folder: &Path, name: &str) -> PathBuf {
+    fs::create_dir_all(folder).unwrap();
+    let at = |name: &str| folder.join(name).display().to_string();
+    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+    ran(Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=Test authority",
+            "-keyout",
+            &at("ca.key"),
+            "-out",
+            &at("ca.pem"),
+        ])
+        .args(key));
+    ran(Command::new("openssl")
+        .args(["req", "-subj", "/CN=test", "-keyout", &at("key.pem"), "-out", &at("request.pem")])
+        .args(key));
+    fs::write(folder.join("extensions"), format!("subjectAltName=IP:{name}\n")).unwrap();
+    ran(Command::new("openssl")
+        .args([
+            "x509",
+            "-req",
+            "-days",
+            "2",
+            "-CAcreateserial",
+            "-in",
+            &at("request.pem"),
+            "-out",
+            &at("certificate.pem"),
+        ])
+        .args(["-CA", &at("ca.pem"), "-CAkey", &at("ca.key"), "-extfile", &at("extensions")]));
+    folder.join("ca.pem")
+}
+
+fn tls_configuration(folder: &Path) -> Arc<ServerConfig> {
+    let chain = CertificateDer::pem_file_iter(folder.join("certificate.pem")).unwrap().map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_file(folder.join("key.pem")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13]);
+    Arc::new(builder.unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap())
 }
 
 /// `git http-backend` behind a small HTTP server.
@@ -26,6 +79,7 @@ pub struct HttpServer {
     pub port: u16,
     /// The first line of every request.
     pub requests: Arc<Mutex<Vec<String>>>,
+    scheme: &'static str,
 }
 
 impl HttpServer {
@@ -35,24 +89,39 @@ impl HttpServer {
         let port = listener.local_addr().unwrap().port();
         let requests: Arc<Mutex<Vec<String>>> = Arc::default();
         let (root, seen) = (root.to_owned(), Arc::clone(&requests));
+        let scheme = if manner.tls.is_some() { "https" } else { "http" };
+        let tls = manner.tls.as_deref().map(tls_configuration);
         thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (root, manner, seen) = (root.clone(), manner.clone(), Arc::clone(&seen));
-                thread::spawn(move || answer(stream, &root, &manner, &seen));
+            for mut stream in listener.incoming().flatten() {
+                let (root, manner, seen, tls) = (root.clone(), manner.clone(), Arc::clone(&seen), tls.clone());
+                thread::spawn(move || match tls {
+                    None => answer(&mut stream, &root, &manner, &seen),
+                    Some(tls) => {
+                        let mut stream = StreamOwned::new(ServerConnection::new(tls).ok()?, stream);
+                        let answered = answer(&mut stream, &root, &manner, &seen);
+                        stream.conn.send_close_notify();
+                        stream.flush().ok()?;
+                        answered
+                    }
+                });
             }
         });
-        Self { port, requests }
+        Self { port, requests, scheme }
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}/{path}", self.port)
+        format!("{}://127.0.0.1:{}/{path}", self.scheme, self.port)
     }
 }
 
-fn answer(mut stream: TcpStream, root: &Path, manner: &Manner, seen: &Mutex<Vec<String>>) -> Option<()> {
-    let mut reader = BufReader::new(stream.try_clone().ok()?);
+fn answer(stream: &mut (impl Read + Write), root: &Path, manner: &Manner, seen: &Mutex<Vec<String>>) -> Option<()> {
+    let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
+    // Whoever does not trust the certificate says nothing.
+    if line.is_empty() {
+        return None;
+    }
     seen.lock().unwrap().push(line.trim().to_owned());
     let mut parts = line.split_whitespace();
     let (method, target) = (parts.next()?.to_owned(), parts.next()?.to_owned());
@@ -67,15 +136,18 @@ fn answer(mut stream: TcpStream, root: &Path, manner: &Manner, seen: &Mutex<Vec<
         format!("HTTP/1.1 {status}\r\n{header}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     };
     if let Some(to) = &manner.redirect {
-        stream.write_all(refuse("302 Found", &format!("Location: {to}{target}")).as_bytes()).ok()?;
+        reader.get_mut().write_all(refuse("302 Found", &format!("Location: {to}{target}")).as_bytes()).ok()?;
         return None;
     }
     if manner.authorization.is_some() && headers.get("authorization") != manner.authorization.as_ref() {
-        stream.write_all(refuse("401 Unauthorized", "WWW-Authenticate: Basic realm=\"git\"").as_bytes()).ok()?;
+        reader
+            .get_mut()
+            .write_all(refuse("401 Unauthorized", "WWW-Authenticate: Basic realm=\"git\"").as_bytes())
+            .ok()?;
         return None;
     }
     if headers.contains_key("expect") {
-        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
+        reader.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
     }
     let body = body(&mut reader, &headers)?;
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
@@ -111,8 +183,8 @@ fn answer(mut stream: TcpStream, root: &Path, manner: &Manner, seen: &Mutex<Vec<
     let length = output.len() - end - 4;
     let head =
         format!("HTTP/1.1 {status}\r\n{}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n", kept.join("\r\n"));
-    stream.write_all(head.as_bytes()).ok()?;
-    stream.write_all(&output[end + 4..]).ok()
+    reader.get_mut().write_all(head.as_bytes()).ok()?;
+    reader.get_mut().write_all(&output[end + 4..]).ok()
 }
 
 fn body(reader: &mut impl BufRead, headers: &BTreeMap<String, String>) -> Option<Vec<u8>> {

@@ -9,7 +9,7 @@ use git2::Repository;
 use serde_json::{Value, json};
 use tollgate_tests::mcp_process::McpProcess;
 
-use super::git_servers::{HttpServer, Manner, SshServer};
+use super::git_servers::{HttpServer, Manner, SshServer, certificate};
 use super::world::{World, commit_file};
 
 /// `Basic agent:hunter2`.
@@ -88,7 +88,7 @@ async fn round_trip(world: &World, server: &McpProcess, origin: &Repository) {
 async fn branch_goes_out_and_comes_back_over_http() {
     let world = World::new();
     let (root, origin) = served(&world);
-    let http = HttpServer::start(&root, Manner { authorization: Some(AUTHORIZATION.into()), redirect: None });
+    let http = HttpServer::start(&root, Manner { authorization: Some(AUTHORIZATION.into()), ..Manner::default() });
     world.git(&["remote", "add", "origin", &http.url("org/repo.git")]);
     allow(&world, &[&http.url("org")], "");
     user_helper(&world);
@@ -177,11 +177,15 @@ async fn no_push_over_the_network_writes_a_protected_branch() {
 async fn only_allowed_remotes_are_reached_and_nothing_of_the_repository_runs() {
     let world = World::new();
     let (root, _origin) = served(&world);
-    let http = HttpServer::start(&root, Manner { authorization: Some(AUTHORIZATION.into()), redirect: None });
+    let http = HttpServer::start(&root, Manner { authorization: Some(AUTHORIZATION.into()), ..Manner::default() });
     let elsewhere = HttpServer::start(&root, Manner::default());
     let redirecting = HttpServer::start(
         &root,
-        Manner { authorization: None, redirect: Some(format!("http://127.0.0.1:{}", elsewhere.port)) },
+        Manner {
+            authorization: None,
+            redirect: Some(format!("http://127.0.0.1:{}", elsewhere.port)),
+            ..Manner::default()
+        },
     );
     allow(&world, &[&http.url("org"), &redirecting.url("")], "");
     let runs = world.path("runs");
@@ -249,7 +253,7 @@ async fn only_allowed_remotes_are_reached_and_nothing_of_the_repository_runs() {
 async fn secret_in_an_address_of_the_users_own_is_never_shown() {
     let world = World::new();
     let (root, origin) = served(&world);
-    let http = HttpServer::start(&root, Manner { authorization: Some(AUTHORIZATION.into()), redirect: None });
+    let http = HttpServer::start(&root, Manner { authorization: Some(AUTHORIZATION.into()), ..Manner::default() });
     world.git(&["remote", "add", "origin", &http.url("org/repo.git")]);
     world.git(&["remote", "add", "missing", &http.url("org/missing.git")]);
     allow(&world, &[&http.url("org")], "");
@@ -331,4 +335,52 @@ async fn ssh_checks_the_host_and_asks_nobody() {
     }
     assert_eq!(super::world::refs(&origin), before);
     assert_eq!(fs::read_to_string(&none).unwrap(), "", "no key was taken on trust");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn branch_goes_out_and_comes_back_over_https() {
+    let world = World::new();
+    let (root, origin) = served(&world);
+    let authority = certificate(&world.path("tls"), "127.0.0.1");
+    let manner =
+        Manner { authorization: Some(AUTHORIZATION.into()), tls: Some(world.path("tls")), ..Manner::default() };
+    let https = HttpServer::start(&root, manner);
+    world.git(&["remote", "add", "origin", &https.url("org/repo.git")]);
+    allow(&world, &[&https.url("org")], "");
+    user_helper(&world);
+    let server = world.start_as(&[("GIT_SSL_CAINFO", authority.to_str().unwrap())]);
+    round_trip(&world, &server, &origin).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificate_is_checked_whatever_the_repository_says() {
+    let world = World::new();
+    let (root, origin) = served(&world);
+    let authority = certificate(&world.path("tls"), "127.0.0.1");
+    let elsewhere = certificate(&world.path("other-tls"), "192.0.2.1");
+    let unknown = HttpServer::start(&root, Manner { tls: Some(world.path("tls")), ..Manner::default() });
+    let misnamed = HttpServer::start(&root, Manner { tls: Some(world.path("other-tls")), ..Manner::default() });
+    commit_file(&world.repository(), "ours", "ours\n", "ours");
+    let before = super::world::refs(&origin);
+    // What the repository would have git take on trust, and with which authority.
+    for (name, value) in [("http.sslVerify", "false"), ("http.sslCAInfo", authority.to_str().unwrap())] {
+        world.git(&["config", name, value]);
+    }
+    for (case, https, trusted) in [("unknown", &unknown, &elsewhere), ("misnamed", &misnamed, &elsewhere)] {
+        let _ = world.repository().remote_delete("origin");
+        world.git(&["remote", "add", "origin", &https.url("org/repo.git")]);
+        allow(&world, &[&https.url("org")], "");
+        let trusted = trusted.to_str().unwrap();
+        let server = world.start_as(&[("GIT_SSL_CAINFO", trusted), ("GIT_SSL_NO_VERIFY", "1")]);
+        for tool in ["git_fetch", "git_push", "git_pull"] {
+            let error = server.refused(tool, json!({})).await;
+            assert_eq!(error["code"], "remote_failed", "{case} {tool}: {error}");
+            assert!(
+                error["message"].as_str().unwrap().to_lowercase().contains("certificate"),
+                "{case} {tool}: {error}"
+            );
+        }
+        assert!(https.requests.lock().unwrap().is_empty(), "{case}: a request went out");
+    }
+    assert_eq!(super::world::refs(&origin), before);
 }
