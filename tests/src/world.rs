@@ -21,6 +21,17 @@ pub fn orchestrator() -> PathBuf {
     program("orchestrator")
 }
 
+/// Says that a test is skipped and why; a failure where `TOLLGATE_REQUIRE_SERVICES=1` says that nothing may be missing.
+///
+/// # Panics
+///
+/// When nothing may be missing.
+pub fn skipped(why: &str) {
+    let required = std::env::var("TOLLGATE_REQUIRE_SERVICES").is_ok_and(|value| value == "1");
+    assert!(!required, "skipped: {why}");
+    eprintln!("skipped: {why}");
+}
+
 /// Returns the root of the repository.
 pub fn repository_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the repository")

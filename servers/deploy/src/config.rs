@@ -105,6 +105,10 @@ pub struct EnvironmentConfig {
     /// How a release is found to be healthy; without it, every release is taken to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthConfig>,
+    /// Names in a release that lead to folders which all releases share (`uploads` leads to `shared/uploads` beside
+    /// `releases`); for `release-directory` and `command`. An artifact that has one of these names is refused.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shared: Vec<String>,
     /// How many releases are kept, with the current one; 2 to 1000. Default: 5.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<u32>,

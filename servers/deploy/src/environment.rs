@@ -39,6 +39,9 @@ const APPROVALS_MAX: u32 = 20;
 /// How long a request for approval is good unless the operator says otherwise: a day.
 const APPROVAL_MINUTES_DEFAULT: u32 = 1440;
 
+/// Most folders that the releases of a service share.
+const SHARED_MAX: usize = 16;
+
 /// Words of a name that mean production, which needs an approval unless the operator says otherwise.
 const PRODUCTION: [&str; 2] = ["prod", "production"];
 
@@ -82,6 +85,8 @@ pub struct Environment {
     pub effect: Effect,
     /// How a release is found to be healthy.
     pub health: Option<Health>,
+    /// The names in a release that lead to folders which all releases share.
+    pub shared: Vec<String>,
     /// How many releases are kept.
     pub keep: usize,
 }
@@ -341,6 +346,7 @@ fn environment(
         barred_operator: operator.filter(|_| written.forbid_self_approval).map(str::to_owned),
         rules,
         effect: effect(written, workspace)?,
+        shared: shared(written)?,
         health: written.health.as_ref().map(health).transpose().context("`health`")?,
         keep: usize::try_from(keep).unwrap_or(usize::MAX),
     })
@@ -377,6 +383,26 @@ fn effect(written: &EnvironmentConfig, workspace: &Path) -> anyhow::Result<Effec
     ensure!((1..=3_600_000).contains(&timeout_ms), "`command_timeout_ms` must be 1 to 3600000");
     let variables = written.variables.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     Effect::new(kind, written.before.clone(), variables, Duration::from_millis(timeout_ms), rights(written, workspace)?)
+}
+
+/// Returns the names that lead to shared folders.
+fn shared(written: &EnvironmentConfig) -> anyhow::Result<Vec<String>> {
+    use crate::config::TargetKind as Target;
+    let names = &written.shared;
+    ensure!(
+        names.is_empty() || matches!(written.target, Target::ReleaseDirectory | Target::Command),
+        "`shared` has a meaning only for `release-directory` and `command`"
+    );
+    ensure!(names.len() <= SHARED_MAX, "`shared` has more than {SHARED_MAX} names");
+    for name in names {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        ensure!(
+            (1..=64).contains(&name.len()) && name.chars().all(plain) && !name.starts_with(['.', '-']),
+            "`shared` has {}, which is not a plain name of a folder",
+            shown(name)
+        );
+    }
+    Ok(names.clone())
 }
 
 /// Returns what confined programs may reach.

@@ -119,6 +119,10 @@ impl Caller for Call {
         self.cancelled().is_cancelled()
     }
 
+    fn progress(&self, step: usize, what: &str) {
+        Self::progress(self, step, rollout::STEPS, || what.to_owned());
+    }
+
     fn charge(&self, sku: String) {
         Self::charge(self, sku, 1);
     }

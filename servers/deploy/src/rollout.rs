@@ -24,11 +24,16 @@ use crate::turn::{Turn, refused};
 pub trait Caller: Send + Sync {
     /// Whether the call was taken back.
     fn is_cancelled(&self) -> bool;
+    /// Tells whoever asked that the step `step` of [`STEPS`] begins.
+    fn progress(&self, step: usize, what: &str);
     /// Counts one of `sku` as used.
     fn charge(&self, sku: String);
     /// Records a decision or an effect in the audit trail.
     fn decide(&self, action: &str, reason: &str, detail: serde_json::Value);
 }
+
+/// The steps of a rollout of which is told.
+pub const STEPS: usize = 4;
 
 /// A rollout that ended well.
 #[derive(Clone, Debug)]
@@ -100,12 +105,14 @@ pub async fn carry_out(
     begun: Record,
     artifact: Option<Artifact>,
 ) -> Result<RolledOut, Refusal> {
+    caller.progress(0, &format!("preparing {}", begun.release));
     if let Err(refusal) = prepare(turn, caller, &begun, artifact).await {
         let event = if refusal.outcome == Outcome::Cancelled { Event::Cancel } else { Event::Fail };
         let ended = store.step(turn.fence, &begun, event, Some(&refusal.message)).await?;
         discard_old(store, turn, &ended).await;
         return Err(described(refusal, &ended));
     }
+    caller.progress(1, &format!("switching {} to {}", begun.environment, begun.release));
     if let Err(refusal) = switch(turn, &begun).await {
         let undone = undo_switch(turn, &begun).await?;
         let reason = match &undone {
@@ -126,6 +133,7 @@ pub async fn carry_out(
     });
     let verifying = store.step(turn.fence, &begun, Event::Switch, None).await?;
 
+    caller.progress(2, "checking its health");
     let finding = check(turn, &verifying).await;
     if let Some(finding) = finding.as_ref().filter(|finding| !finding.healthy) {
         return Err(give_up(store, turn, caller, &verifying, finding).await?);
@@ -137,6 +145,7 @@ pub async fn carry_out(
         Kind::Rollback => "rolled_back",
     };
     caller.decide(action, &format!("{} is live in {}: {reason}", live.release, live.environment), detail(&live));
+    caller.progress(3, "removing old releases");
     let discarded = discard_old(store, turn, &live).await;
     Ok(RolledOut { record: live, finding, discarded })
 }
@@ -270,6 +279,7 @@ async fn prepare(
         {
             directory.add(&artifact.tree, &artifact.folder, &release, &id, &stop).map_err(|error| refused(&error))?;
         }
+        directory.share(&release, &environment.shared).map_err(|error| refused(&error))?;
         let mut effect_checked = false;
         if environment.effect.checks() {
             environment.effect.check(&occasion, &stop)?;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::Value;
 use tollgate_shared::serve::Call;
 
-use crate::rollout::Caller;
+use crate::rollout::{Caller, STEPS};
 
 /// Which deployments this process is at work on, and which of them are to stop.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +69,12 @@ impl Asked {
 impl Caller for Asked {
     fn is_cancelled(&self) -> bool {
         self.carried.stops() || (!self.is_answered && self.call.cancelled().is_cancelled())
+    }
+
+    fn progress(&self, step: usize, what: &str) {
+        if !self.is_answered {
+            self.call.progress(step, STEPS, || what.to_owned());
+        }
     }
 
     fn charge(&self, sku: String) {

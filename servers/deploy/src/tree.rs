@@ -8,7 +8,9 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fchmod, fstat, fsync, mkdirat, openat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, fchmod, fstat, fsync, mkdirat, openat, readlinkat, statat, unlinkat,
+};
 use rustix::io::Errno;
 use tollgate_shared::content_hash::{ContentHash, HashBuilder};
 
@@ -243,6 +245,9 @@ impl Reader<'_> {
             if name.chars().any(is_unprintable) {
                 return Err(not_plain(&below, "has an unprintable character in its name"));
             }
+            if depth == 0 && self.modes == Modes::Release && is_shared_link(&folder, name) {
+                continue;
+            }
             let entry = self.entry(&folder, name, &below, depth)?;
             entries.insert(name.to_owned(), entry);
         }
@@ -289,6 +294,17 @@ impl Reader<'_> {
             _ => Err(not_plain(path, "is neither a file nor a folder")),
         }
     }
+}
+
+/// Returns where the link `name` of a release leads when its folder is shared by all releases.
+#[must_use]
+pub fn shared_link(name: &str) -> String {
+    format!("../../shared/{name}")
+}
+
+/// Whether `name` is a link to the shared folder of that name; its content is no release's.
+pub fn is_shared_link(folder: impl AsFd, name: &str) -> bool {
+    readlinkat(folder, name, Vec::new()).is_ok_and(|link| link.to_bytes() == shared_link(name).as_bytes())
 }
 
 /// Reads a file up to one byte more than may be left, until it is stopped.

@@ -108,6 +108,11 @@ pub fn refused(error: &TargetError) -> Refusal {
         TargetError::Busy(_) => in_progress(error),
         TargetError::Tree(TreeError::Stopped) => Refusal::cancelled(),
         TargetError::Tree(TreeError::Changed { .. }) | TargetError::Changed(_) => crate::artifact::changed(error),
+        TargetError::Taken(_) => Refusal::refused(
+            "artifact_not_plain",
+            error.to_string(),
+            "leave that name out of the artifact: it leads to a folder that outlives releases",
+        ),
         TargetError::Tree(_) | TargetError::Io { .. } => {
             tracing::error!(error = %Chain(error), "a target cannot be worked on");
             Refusal::failed(

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tollgate_tests::world::skipped;
 
 use super::world::{World, dist};
 
@@ -96,7 +97,7 @@ fn get(port: u16, path: &str) -> std::io::Result<(u16, String)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn service_is_upgraded_broken_and_rolled_back_without_a_failed_request() {
     if !Command::new("python3").arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
-        eprintln!("skipped: there is no python3 here for the service");
+        skipped("there is no python3 here for the service");
         return;
     }
     let world = World::new();

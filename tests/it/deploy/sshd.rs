@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tollgate_tests::world::skipped;
 
 use super::world::World;
 
@@ -23,7 +24,7 @@ impl Sshd {
             .into_iter()
             .find(|path| Path::new(path).exists());
         let Some(program) = program else {
-            eprintln!("skipped: there is no sshd here");
+            skipped("there is no sshd here");
             return None;
         };
         let dir = TempDir::new().unwrap();
@@ -65,7 +66,7 @@ impl Sshd {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        eprintln!("skipped: sshd does not run here: {}", fs::read_to_string(sshd.dir.path().join("log")).unwrap());
+        skipped(&format!("sshd does not run here: {}", fs::read_to_string(sshd.dir.path().join("log")).unwrap()));
         None
     }
 

@@ -194,3 +194,44 @@ async fn schemas_are_flat_and_short() {
     }
     assert!(bytes < 10_000, "{bytes} bytes of schemas cost every agent tokens on every turn");
 }
+
+#[tokio::test]
+async fn shared_folders_outlive_releases() {
+    let world = World::new();
+    world.configure(
+        "[deploy.environments.dev]\npath = 'targets/dev/{service}'\nshared = ['uploads', 'log']\n",
+    );
+    let server = world.start();
+    let target = world.target("dev");
+    for version in ["1", "2", "3"] {
+        world.build("dist", version, "exit 0");
+        server.ok("deploy", dist("dev", version)).await;
+        fs::write(target.join("current/uploads").join(version), version).unwrap();
+    }
+    server.ok("rollback", json!({"environment": "dev", "service": "shop"})).await;
+    assert_eq!(world.current("dev").as_deref(), Some("2"));
+    for version in ["1", "2", "3"] {
+        assert_eq!(fs::read_to_string(target.join("current/uploads").join(version)).unwrap(), version);
+    }
+    // What an artifact brings under such a name would hide what is shared.
+    world.build("dist", "4", "exit 0");
+    fs::create_dir(world.work().join("dist/log")).unwrap();
+    assert_eq!(server.refused("deploy", dist("dev", "4")).await["code"], "artifact_not_plain");
+    fs::remove_dir(world.work().join("dist/log")).unwrap();
+    // A link in its place would share something else.
+    fs::rename(target.join("shared/log"), target.join("shared/before")).unwrap();
+    std::os::unix::fs::symlink(world.path("outside"), target.join("shared/log")).unwrap();
+    assert_eq!(server.refused("deploy", dist("dev", "4")).await["code"], "target_failed");
+    assert_eq!(world.current("dev").as_deref(), Some("2"));
+    // Only the one link is no part of a release; any other damages it.
+    fs::remove_file(target.join("shared/log")).unwrap();
+    fs::rename(target.join("shared/before"), target.join("shared/log")).unwrap();
+    let releases = world.releases("dev");
+    let release = target.join("releases").join(releases.iter().find(|name| name.starts_with("3-")).unwrap());
+    fs::remove_file(release.join("log")).unwrap();
+    std::os::unix::fs::symlink("../../shared/uploads", release.join("log")).unwrap();
+    let back = json!({"environment": "dev", "service": "shop", "to": "3"});
+    let refused = server.refused("rollback", back).await;
+    assert!(refused["code"].is_string(), "{refused}");
+    assert_eq!(world.current("dev").as_deref(), Some("2"));
+}

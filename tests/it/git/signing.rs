@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use serde_json::json;
+use tollgate_tests::world::skipped;
 
 use super::world::{World, commit_file};
 
@@ -130,7 +131,7 @@ async fn commit_that_cannot_be_signed_is_not_made() {
 #[tokio::test]
 async fn commits_are_signed_with_gpg() {
     if Command::new("gpg").arg("--version").output().is_err() {
-        eprintln!("skipped: gpg is not installed");
+        skipped("gpg is not installed");
         return;
     }
     let world = World::new();

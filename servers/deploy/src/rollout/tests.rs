@@ -29,6 +29,8 @@ impl Caller for Recorder {
         self.is_cancelled
     }
 
+    fn progress(&self, _: usize, _: &str) {}
+
     fn charge(&self, sku: String) {
         self.charged.lock().unwrap().push(sku);
     }

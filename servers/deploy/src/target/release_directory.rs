@@ -22,6 +22,7 @@ use crate::names::{ReleaseName, ServiceName};
 use crate::tree::{self, FOLDER, Modes, Stop, Tree, TreeError};
 
 const RELEASES: &str = "releases";
+const SHARED: &str = "shared";
 const CURRENT: &str = "current";
 
 /// Beginnings of the names of what is not, or not any more, a release.
@@ -88,6 +89,9 @@ pub enum TargetError {
     /// What was copied is not what was read.
     #[error("the copy has the digest {0}")]
     Changed(ContentHash),
+    /// The artifact has what the environment shares.
+    #[error("the artifact has {0:?}, which the environment shares between releases")]
+    Taken(String),
     /// The system says no.
     #[error("cannot {what} in {}", .path.display())]
     Io {
@@ -304,6 +308,36 @@ impl LockedDirectory {
             tracing::warn!(folder = %self.path.display(), %error, "a damaged release could not be removed");
         }
         Ok(())
+    }
+
+    /// Makes each of `names` in the release `release` lead to the folder of that name which all releases share.
+    ///
+    /// # Errors
+    ///
+    /// [`TargetError::Taken`] where the release has something else of that name, or [`TargetError::Io`].
+    pub fn share(&self, release: &ReleaseName, names: &[String]) -> Result<(), TargetError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let failed = |error: Errno| io_error("share a folder", &self.path)(error.into());
+        make_folder(&self.folder, SHARED).map_err(failed)?;
+        let shared = openat(&self.folder, SHARED, FOLDER, Mode::empty()).map_err(failed)?;
+        let folder = openat(&self.releases, release.as_str(), FOLDER, Mode::empty()).map_err(failed)?;
+        for name in names {
+            make_folder(&shared, name).map_err(failed)?;
+            // No link, so that nothing outside is shared.
+            openat(&shared, name.as_str(), FOLDER, Mode::empty()).map_err(failed)?;
+            match symlinkat(tree::shared_link(name), &folder, name.as_str()) {
+                Ok(()) => {}
+                Err(Errno::EXIST) if tree::is_shared_link(&folder, name) => {}
+                Err(Errno::EXIST) => return Err(TargetError::Taken(name.clone())),
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        for folder in [&shared, &folder] {
+            fsync(folder).map_err(failed)?;
+        }
+        fsync(&self.folder).map_err(failed)
     }
 
     /// Makes `current` lead to `release`, or to nothing, in one step and on disk; `id` is nobody else's.
