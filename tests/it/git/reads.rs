@@ -230,3 +230,20 @@ async fn trail_says_who_did_and_tried_what() {
     assert_eq!(first.refused("git_audit_trail", json!({"cursor": "x"})).await["code"], "invalid_cursor");
     assert_eq!(first.refused("git_audit_trail", json!({"since": "soon"})).await["code"], "invalid_timestamp");
 }
+
+#[tokio::test]
+async fn diff_is_cut_at_words_and_says_so() {
+    let world = World::new();
+    world.file("README.md", &"one two three\n".repeat(100));
+    let server = world.start();
+    for (words, truncated) in [(None, false), (Some(1000), false), (Some(40), true), (Some(0), true)] {
+        let called = server.call("git_diff", json!({"max_words": words})).await;
+        let diff = called.structured["diff"].as_str().unwrap();
+        assert_eq!(called.structured["truncated"], truncated, "{words:?}");
+        assert!(words.is_none_or(|words| diff.split_whitespace().count() <= words + diff.lines().count()), "{diff}");
+        assert_eq!(called.text.contains("more `max_bytes` or `max_words`"), truncated);
+        // How much there is, is said all the same.
+        assert_eq!(called.structured["files"][0]["additions"], 100);
+    }
+    assert_eq!(server.ok("git_show", json!({"revision": "HEAD", "max_words": 1})).await["truncated"], true);
+}

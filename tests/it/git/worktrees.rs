@@ -115,3 +115,33 @@ async fn forged_worktree_removes_no_other_folder() {
     assert!(!listed.to_string().contains("outside"), "{listed}");
     assert!(outside.join("secret.txt").exists() && other.join(".git").exists());
 }
+
+#[tokio::test]
+async fn worktrees_without_a_folder_are_pruned_and_others_stay() {
+    let world = World::new();
+    for name in ["gone", "kept", "locked", "here"] {
+        world.git(&["worktree", "add", "-q", "-b", name, &format!("trees/{name}")]);
+    }
+    world.git(&["worktree", "lock", "trees/locked"]);
+    world.git(&["worktree", "add", "-q", "-b", "far", world.path("far").to_str().unwrap()]);
+    fs::write(world.work().join("trees/here/draft.txt"), "draft\n").unwrap();
+    for name in ["trees/gone", "trees/locked"] {
+        fs::remove_dir_all(world.work().join(name)).unwrap();
+    }
+    fs::remove_dir_all(world.path("far")).unwrap();
+    let server = world.start();
+    for wrong in [json!({}), json!({"name": "gone", "prune": true}), json!({"prune": false})] {
+        assert_eq!(server.refused("git_worktree_remove", wrong).await["code"], "invalid_arguments");
+    }
+    let before = world.refs();
+    // A folder outside is nobody's business, not even that it is gone; a lock is somebody's wish.
+    let pruned = server.ok("git_worktree_remove", json!({"prune": true})).await;
+    assert_eq!((&pruned["removed"], &pruned["was_missing"]), (&json!(["gone"]), &json!(true)));
+    assert_eq!(server.ok("git_worktree_remove", json!({"prune": true})).await["removed"], json!([]));
+    let left: Vec<_> = fs::read_dir(world.work().join(".git/worktrees")).unwrap().flatten().collect();
+    assert_eq!(left.len(), 4, "{left:?}");
+    assert!(world.work().join("trees/here/draft.txt").exists() && world.work().join("trees/kept/.git").exists());
+    assert_eq!(world.refs(), before);
+    let trail = server.ok("git_audit_trail", json!({"operation": "worktree_removed"})).await;
+    assert_eq!(trail["entries"].as_array().unwrap().len(), 1, "{trail}");
+}

@@ -75,6 +75,8 @@ pub struct ChangedFile {
 struct DiffText {
     text: String,
     bytes_max: usize,
+    /// How many words still fit.
+    words_left: usize,
     truncated: bool,
 }
 
@@ -87,6 +89,8 @@ pub struct Wanted {
     pub path: Option<WorktreePath>,
     /// Bytes of diff.
     pub bytes_max: Option<usize>,
+    /// Words of diff: what blanks separate, as they are counted in a context window.
+    pub words_max: Option<usize>,
 }
 
 impl Wanted {
@@ -122,7 +126,8 @@ impl Difference {
         diff.find_similar(Some(DiffFindOptions::new().renames(true).rename_limit(RENAMES_MAX)))
             .map_err(failed("look for renames"))?;
         let bytes_max = wanted.bytes_max.unwrap_or(DIFF_BYTES_DEFAULT).min(DIFF_BYTES_MAX);
-        let mut text = DiffText { text: String::new(), bytes_max, truncated: false };
+        let words_left = wanted.words_max.unwrap_or(usize::MAX);
+        let mut text = DiffText { text: String::new(), bytes_max, words_left, truncated: false };
         let (files, files_total) = read(&diff, &mut text, patience)?;
         let files_total = files_total + left_out;
         Ok(Self {
@@ -156,7 +161,7 @@ impl Difference {
         if self.truncated {
             let (listed, total) = (self.files.len(), self.files_total);
             text.push_str(&format!(
-                "[cut; {total} files differ, {listed} are listed: ask for one `path`, or more `max_bytes`]\n"
+                "[cut; {total} files differ, {listed} are listed: ask for one `path`, or more `max_bytes` or `max_words`]\n"
             ));
         }
         text
@@ -350,10 +355,12 @@ impl DiffText {
     fn push(&mut self, line: &DiffLine<'_>) -> bool {
         let content = String::from_utf8_lossy(line.content());
         let origin = Some(line.origin()).filter(|origin| matches!(origin, '+' | '-' | ' '));
-        if self.text.len() + content.len() + 1 > self.bytes_max {
+        let words = if self.words_left == usize::MAX { 0 } else { content.split_whitespace().count() };
+        if self.text.len() + content.len() + 1 > self.bytes_max || words > self.words_left {
             self.truncated = true;
             return false;
         }
+        self.words_left -= words;
         self.text.extend(origin);
         self.text.push_str(&content);
         true

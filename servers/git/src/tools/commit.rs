@@ -64,7 +64,7 @@ pub(super) fn tool() -> Defined<Git> {
     Tool::new(
         "git_commit",
         "Commit",
-        "Commit what is staged to the current branch. Refuses protected branches and a detached HEAD. Adds trailers that say who committed.",
+        "Commit what is staged to the current branch. Refuses protected branches and a detached HEAD. Adds who committed.",
         Effect::Adds,
         Price::PerCall("git.commit"),
     )

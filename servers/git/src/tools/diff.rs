@@ -31,6 +31,8 @@ struct Request {
     path: Option<String>,
     /// At most 400000; default 50000.
     max_bytes: Option<usize>,
+    /// Of diff.
+    max_words: Option<usize>,
 }
 
 pub(super) fn tool() -> Defined<Git> {
@@ -55,7 +57,12 @@ fn difference(server: &Git, request: &Request, patience: &Patience) -> Result<Di
     let comparison = Comparison::parse(request.target.as_deref().unwrap_or("HEAD"))?;
     let repository = OpenRepository::open(&server.roots, request.repo_path.as_deref())?;
     let path = request.path.as_deref().map(|path| WorktreePath::parse(path, &repository.worktree)).transpose()?;
-    let wanted = Wanted { context_lines: request.context_lines, path, bytes_max: request.max_bytes };
+    let wanted = Wanted {
+        context_lines: request.context_lines,
+        path,
+        bytes_max: request.max_bytes,
+        words_max: request.max_words,
+    };
     let (diff, left_out) = compare(&repository, &comparison, &mut wanted.options(), patience)?;
     Difference::read(&repository, diff, left_out, &wanted, patience)
 }

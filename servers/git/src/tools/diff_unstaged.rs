@@ -50,7 +50,7 @@ async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Di
 fn difference(server: &Git, request: &Request, patience: &Patience) -> Result<Difference, Refusal> {
     let repository = OpenRepository::open(&server.roots, request.repo_path.as_deref())?;
     let path = request.path.as_deref().map(|path| WorktreePath::parse(path, &repository.worktree)).transpose()?;
-    let wanted = Wanted { context_lines: request.context_lines, path, bytes_max: request.max_bytes };
+    let wanted = Wanted { context_lines: request.context_lines, path, bytes_max: request.max_bytes, words_max: None };
     let mut options = wanted.options();
     let git = &repository.git;
     let mut index = git.index().map_err(failed("read the index"))?;

@@ -41,6 +41,8 @@ struct Request {
     path: Option<String>,
     /// Default 50000.
     max_bytes: Option<usize>,
+    /// Of diff.
+    max_words: Option<usize>,
 }
 
 /// What was asked for; which fields there are depends on `kind`.
@@ -142,7 +144,12 @@ fn show_commit(
     patience: &Patience,
 ) -> Result<Shown, Refusal> {
     let path = request.path.as_deref().map(|path| WorktreePath::parse(path, &repository.worktree)).transpose()?;
-    let wanted = Wanted { context_lines: request.context_lines, path, bytes_max: request.max_bytes };
+    let wanted = Wanted {
+        context_lines: request.context_lines,
+        path,
+        bytes_max: request.max_bytes,
+        words_max: request.max_words,
+    };
     let tree = commit.tree().map_err(failed("read a tree"))?;
     // The parent of a commit at the edge of a shallow clone is not there.
     let before = commit.parent(0).ok().map(|parent| parent.tree()).transpose().map_err(failed("read a tree"))?;

@@ -16,8 +16,8 @@ use crate::branch_name::quoted;
 use crate::git_error::failed;
 use crate::repository::OpenRepository;
 use crate::repository::lock::ChangeLock;
-use crate::repository::worktrees::{linked, remove};
-use crate::watch::bounded;
+use crate::repository::worktrees::{Linked, linked, remove};
+use crate::watch::{self, bounded};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -25,14 +25,16 @@ struct Request {
     /// Repository.
     repo_path: Option<String>,
     /// As git_worktree_list has it.
-    name: String,
+    name: Option<String>,
+    /// All without a folder.
+    prune: Option<bool>,
 }
 
 #[derive(Serialize, JsonSchema)]
 struct Removed {
-    /// The name of the working tree that is gone.
-    name: String,
-    /// Whether there was no folder any more.
+    /// The names of the working trees that are gone.
+    removed: Vec<String>,
+    /// Whether there were no folders any more.
     was_missing: bool,
 }
 
@@ -40,7 +42,7 @@ pub(super) fn tool() -> Defined<Git> {
     Tool::new(
         "git_worktree_remove",
         "Remove worktree",
-        "Remove a linked working tree; its branch stays. Refuses one with changes or untracked files.",
+        "Remove a linked working tree unless it has changes; its branch stays.",
         Effect::Replaces,
         Price::PerCall("git.branch_delete"),
     )
@@ -49,18 +51,30 @@ pub(super) fn tool() -> Defined<Git> {
 
 async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Removed>, Refusal> {
     let removed = bounded(&call, move || serve(&server, &request)).await?;
-    call.decide("worktree_removed", removed.name.clone(), json!({ "worktree": removed.name }));
+    for name in &removed.removed {
+        call.decide("worktree_removed", name.clone(), json!({ "worktree": name }));
+    }
     Ok(Answer::new(removed))
 }
 
 fn serve(server: &Git, request: &Request) -> Result<Removed, Refusal> {
     let repository = OpenRepository::open(&server.roots, request.repo_path.as_deref())?;
+    let name = match (&request.name, request.prune) {
+        (Some(name), None | Some(false)) => name,
+        (None, Some(true)) => return prune(server, &repository),
+        _ => {
+            return Err(Refusal::invalid_arguments(
+                "give either `name` or `prune`",
+                "git_worktree_list lists the names",
+            ));
+        }
+    };
     let _lock = ChangeLock::acquire(&repository.git)?;
-    let found = linked(repository.git.commondir()).into_iter().find(|linked| linked.name == request.name);
+    let found = linked(repository.git.commondir()).into_iter().find(|linked| linked.name == *name);
     let found = found.ok_or_else(|| {
         Refusal::refused(
             "unknown_worktree",
-            format!("there is no linked worktree {}", quoted(&request.name)),
+            format!("there is no linked worktree {}", quoted(name)),
             "git_worktree_list lists them",
         )
     })?;
@@ -71,11 +85,9 @@ fn serve(server: &Git, request: &Request) -> Result<Removed, Refusal> {
             "have whoever locked it unlock it",
         ));
     }
-    let is_gone = fs::symlink_metadata(&found.folder).is_err()
-        && found.folder.parent().is_some_and(|parent| server.roots.contain(parent));
-    if is_gone {
+    if is_gone(server, &found) {
         remove(&found, None)?;
-        return Ok(Removed { name: found.name, was_missing: true });
+        return Ok(Removed { removed: vec![found.name], was_missing: true });
     }
     let path = found.folder.to_str().unwrap_or("/");
     let opened = OpenRepository::open(&server.roots, Some(path))?;
@@ -94,5 +106,26 @@ fn serve(server: &Git, request: &Request) -> Result<Removed, Refusal> {
         ));
     }
     remove(&found, Some(&opened))?;
-    Ok(Removed { name: found.name, was_missing: false })
+    Ok(Removed { removed: vec![found.name], was_missing: false })
+}
+
+/// Forgets every working tree whose folder is gone, unless somebody locked it to keep it.
+fn prune(server: &Git, repository: &OpenRepository) -> Result<Removed, Refusal> {
+    let _lock = ChangeLock::acquire(&repository.git)?;
+    watch::writes()?;
+    let mut removed = Vec::new();
+    for found in linked(repository.git.commondir()) {
+        if !found.locked && is_gone(server, &found) {
+            remove(&found, None)?;
+            removed.push(found.name);
+        }
+    }
+    Ok(Removed { removed, was_missing: true })
+}
+
+/// Returns whether the folder is not there any more; of what is outside, not even that is told.
+fn is_gone(server: &Git, found: &Linked) -> bool {
+    let is_missing =
+        fs::symlink_metadata(&found.folder).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+    is_missing && found.folder.is_absolute() && found.folder.parent().is_some_and(|parent| server.roots.contain(parent))
 }
