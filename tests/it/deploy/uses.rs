@@ -198,9 +198,7 @@ async fn schemas_are_flat_and_short() {
 #[tokio::test]
 async fn shared_folders_outlive_releases() {
     let world = World::new();
-    world.configure(
-        "[deploy.environments.dev]\npath = 'targets/dev/{service}'\nshared = ['uploads', 'log']\n",
-    );
+    world.configure("[deploy.environments.dev]\npath = 'targets/dev/{service}'\nshared = ['uploads', 'log']\n");
     let server = world.start();
     let target = world.target("dev");
     for version in ["1", "2", "3"] {
