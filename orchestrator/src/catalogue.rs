@@ -22,7 +22,7 @@ pub const COST_REPORT: &str = "cost_report";
 const NAME_BYTES_MAX: usize = 64;
 
 /// Bytes of JSON schema and prose that make one token, for an estimate that does not depend on a model.
-const BYTES_PER_TOKEN: usize = 4;
+pub(crate) const BYTES_PER_TOKEN: usize = 4;
 
 /// Every tool that an agent can call.
 #[derive(Clone, Debug, Serialize)]
@@ -160,7 +160,7 @@ impl CatalogueTool {
         .measured()
     }
 
-    fn cost_report() -> Self {
+    pub(crate) fn cost_report() -> Self {
         Self {
             name: format!("{BUILT_IN}__{COST_REPORT}"),
             server: BUILT_IN.to_owned(),
@@ -201,7 +201,7 @@ impl CatalogueTool {
 }
 
 /// Returns `<server>__<tool>` in the characters and the length that every provider takes, different from all in `taken`.
-fn unique_name(server: &str, tool: &str, taken: &mut BTreeSet<String>) -> String {
+pub(crate) fn unique_name(server: &str, tool: &str, taken: &mut BTreeSet<String>) -> String {
     let plain: String =
         tool.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' }).collect();
     let mut name = format!("{server}__{plain}");

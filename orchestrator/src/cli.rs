@@ -3,7 +3,9 @@
 mod audit;
 mod call;
 mod costs;
+mod hosts;
 mod run;
+mod serve;
 mod tools;
 
 use std::path::PathBuf;
@@ -40,6 +42,11 @@ enum Command {
     Call(call::CallArguments),
     /// Run the turns of a script, and show what each did and cost
     Run(run::RunArguments),
+    /// Be all servers as one MCP server, for any host
+    Serve(serve::ServeArguments),
+    /// Write this into the configuration of Claude Code, Codex, Cursor, VS Code, Goose, …
+    #[command(subcommand)]
+    Hosts(hosts::HostsCommand),
     /// Show what everything cost
     Costs(costs::CostsArguments),
     /// Look at the ledger's decisions, or verify that nobody tampered with it
@@ -81,6 +88,8 @@ async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Tools(arguments)) => tools::run(&house, &arguments).await,
         Some(Command::Call(arguments)) => call::run(&house, arguments).await,
         Some(Command::Run(arguments)) => run::run(&house, &arguments).await,
+        Some(Command::Serve(arguments)) => serve::run(&house, arguments).await,
+        Some(Command::Hosts(command)) => hosts::run(&house, command),
         Some(Command::Costs(arguments)) => costs::run(&house, &arguments).await,
         Some(Command::Audit(command)) => audit::run(&house, &command).await,
         None => anyhow::bail!("no command; see `orchestrator --help`"),

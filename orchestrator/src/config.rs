@@ -1,5 +1,7 @@
 //! Which servers there are and how they are started.
 
+mod price;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +13,11 @@ use tollgate_shared::config::{Settings, did_you_mean, nearest};
 use tollgate_shared::price::PriceList;
 use tollgate_shared::serve::CommonArguments;
 use tollgate_shared::state_dir::StateDir;
+
+pub use price::ForeignPrice;
+
+use crate::budget::BudgetConfig;
+use crate::gateway::policy::GatewayConfig;
 
 /// The servers of the house, by short name; each program is `mcp-<name>`.
 pub const OWN_SERVERS: &[&str] = &["ralph", "git", "database", "deploy"];
@@ -41,17 +48,24 @@ impl Default for OrchestratorConfig {
     }
 }
 
-/// The tables `[servers.<name>]`: other stdio MCP servers.
+/// The tables `[servers.<name>]`: other MCP servers, over stdio or Streamable HTTP.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct ForeignServers(pub BTreeMap<String, ForeignServer>);
 
 /// One table `[servers.<name>]`.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ForeignServer {
-    /// The program.
+    /// The program, of a server over stdio.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub command: String,
+    /// The address, of a server over Streamable HTTP: `https://example.com/mcp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Headers of every request to `url`, such as `Authorization`; secrets as `${NAME}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
     /// Its arguments.
     #[serde(default)]
     pub args: Vec<String>,
@@ -64,7 +78,19 @@ pub struct ForeignServer {
     /// How long one call may take, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_timeout_ms: Option<u64>,
+    /// What its calls cost.
+    #[serde(default)]
+    pub price: ForeignPrice,
+    /// Largest answer, in bytes, 8 MiB when left out; a larger one fails its call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_bytes_max: Option<u64>,
+    /// Its tools, prompts and resources keep their names in the gateway, where no server before it has the same.
+    #[serde(default)]
+    pub plain_names: bool,
 }
+
+/// Largest answer of a foreign server when nothing is said.
+const ANSWER_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// Everything that the orchestrator may rely on.
 #[derive(Clone, Debug)]
@@ -75,6 +101,12 @@ pub struct House {
     pub prices: PriceList,
     /// Where relative paths start.
     pub workspace: PathBuf,
+    /// What every program of the house is given, to find one ledger and one configuration.
+    pub common_arguments: Vec<String>,
+    /// What the gateway shows.
+    pub gateway: GatewayConfig,
+    /// What may be spent.
+    pub budget: BudgetConfig,
     /// Where everything is recorded.
     pub state_dir: StateDir,
     /// What is in force, secrets masked.
@@ -88,6 +120,10 @@ pub struct ServerSpec {
     pub name: String,
     /// Whether it is one of the house, whose receipts are believed.
     pub own: bool,
+    /// Where it is, when it is not started but reached over HTTP.
+    pub url: Option<String>,
+    /// What is sent to it with every request.
+    pub headers: BTreeMap<String, String>,
     /// The program; a name without a slash is looked up on PATH.
     pub program: PathBuf,
     /// Its arguments.
@@ -98,6 +134,12 @@ pub struct ServerSpec {
     pub folder: PathBuf,
     /// How long one call may take.
     pub call_timeout: Duration,
+    /// What its calls cost, when it is a foreign one.
+    pub price: ForeignPrice,
+    /// Largest answer, in bytes.
+    pub answer_bytes_max: u64,
+    /// Whether its names stay as they are in the gateway.
+    pub plain_names: bool,
 }
 
 impl House {
@@ -109,6 +151,8 @@ impl House {
     pub fn load(arguments: &CommonArguments, mcp_json: &[PathBuf]) -> anyhow::Result<Self> {
         let settings = Settings::<OrchestratorConfig>::load("orchestrator", arguments.config.as_deref())?;
         let foreign = Settings::<ForeignServers>::load("servers", arguments.config.as_deref())?;
+        let budget = Settings::<BudgetConfig>::load("budget", arguments.config.as_deref())?;
+        let gateway = Settings::<GatewayConfig>::load("gateway", arguments.config.as_deref())?;
         let workspace = settings.workspace.clone();
         let state_dir = StateDir::choose(arguments.state_dir.as_deref(), &workspace);
         let timeout = Duration::from_millis(settings.own.call_timeout_ms.max(1));
@@ -136,8 +180,9 @@ impl House {
                 add(&name, &server, &origin)?;
             }
         }
-        let description = format!("{}{}", settings.describe(), tables_only(&foreign.describe()));
-        Ok(Self { servers, prices: settings.prices, workspace, state_dir, description })
+        let common_arguments = common_arguments(&settings, &state_dir)?;
+        let description = [settings.describe(), tables_only(&foreign.describe()), tables_only(&budget.describe()), tables_only(&gateway.describe())].concat();
+        Ok(Self { servers, prices: settings.prices, workspace, common_arguments, gateway: gateway.own, budget: budget.own, state_dir, description })
     }
 }
 
@@ -146,7 +191,7 @@ fn tables_only(description: &str) -> String {
     let lines: Vec<&str> = description.lines().filter(|line| !line.starts_with('#')).collect();
     let end = lines.iter().position(|line| line.starts_with("[prices")).unwrap_or(lines.len());
     let text = lines[..end].join("\n");
-    if text.trim() == "[servers]" { String::new() } else { format!("\n{text}\n") }
+    if ["[servers]", "[budget]", "[gateway]"].contains(&text.trim()) { String::new() } else { format!("\n{text}\n") }
 }
 
 fn own_server(
@@ -159,22 +204,32 @@ fn own_server(
         let nearest = nearest(name, OWN_SERVERS.iter().copied());
         bail!("orchestrator.servers: `{name}` is not a server of the house{}", did_you_mean(nearest));
     }
-    // Both sides must write one ledger and read one configuration.
-    let mut arguments = vec!["--state-dir".to_owned(), absolute(state_dir.path())?];
-    if let Some(file) = &settings.file {
-        arguments.extend(["--config".to_owned(), absolute(file)?]);
-    }
+    let arguments = common_arguments(settings, state_dir)?;
     let program = format!("mcp-{name}");
     let beside = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join(&program)));
     Ok(ServerSpec {
         name: name.to_owned(),
         own: true,
+        url: None,
+        headers: BTreeMap::new(),
         program: beside.filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(program)),
         arguments,
         variables: BTreeMap::new(),
         folder: settings.workspace.clone(),
         call_timeout,
+        price: ForeignPrice::default(),
+        answer_bytes_max: u64::MAX,
+        plain_names: false,
     })
+}
+
+/// Both sides must write one ledger and read one configuration.
+fn common_arguments(settings: &Settings<OrchestratorConfig>, state_dir: &StateDir) -> anyhow::Result<Vec<String>> {
+    let mut arguments = vec!["--state-dir".to_owned(), absolute(state_dir.path())?];
+    if let Some(file) = &settings.file {
+        arguments.extend(["--config".to_owned(), absolute(file)?]);
+    }
+    Ok(arguments)
 }
 
 fn absolute(path: &Path) -> anyhow::Result<String> {
@@ -195,16 +250,36 @@ fn foreign_server(
     ensure!(well_formed, "a name has at most 32 of A-Z a-z 0-9 - _, without two underscores in a row");
     let reserved = OWN_SERVERS.contains(&name) || name == crate::catalogue::BUILT_IN;
     ensure!(!reserved, "the name belongs to the house; choose another");
-    ensure!(!server.command.is_empty(), "`command` is empty");
+    match &server.url {
+        None => ensure!(!server.command.is_empty(), "it has neither `command` nor `url`"),
+        Some(_) if !server.command.is_empty() => bail!("it has both `command` and `url`"),
+        Some(url) => ensure!(is_safe_url(url, &server.headers), "`url` is not http:// or https://, or sends `headers` unencrypted to another machine"),
+    }
     Ok(ServerSpec {
         name: name.to_owned(),
         own: false,
+        url: server.url.clone(),
+        headers: server.headers.clone(),
         program: if server.command.contains('/') { workspace.join(&server.command) } else { (&server.command).into() },
         arguments: server.args.clone(),
         variables: server.env.clone(),
         folder: server.cwd.as_ref().map_or_else(|| workspace.to_owned(), |cwd| workspace.join(cwd)),
         call_timeout: server.call_timeout_ms.map_or(call_timeout, |ms| Duration::from_millis(ms.max(1))),
+        price: server.price.clone(),
+        answer_bytes_max: server.answer_bytes_max.unwrap_or(ANSWER_BYTES_MAX),
+        plain_names: server.plain_names,
     })
+}
+
+/// Whether `url` is one that a secret may be sent to: over TLS, or to this machine.
+fn is_safe_url(url: &str, headers: &BTreeMap<String, String>) -> bool {
+    let Some(rest) = url.strip_prefix("http://") else { return url.starts_with("https://") };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let local = ["127.0.0.1", "localhost", "[::1]"].iter().any(|name| {
+        host.strip_prefix(name).is_some_and(|port| port.is_empty() || port.starts_with(':'))
+    });
+    local || headers.is_empty()
 }
 
 /// The part of an `.mcp.json` that says how stdio servers are started. Other hosts put more into it.
@@ -218,6 +293,10 @@ struct McpJson {
 struct McpJsonServer {
     #[serde(default)]
     command: Option<String>,
+    #[serde(default)]
+    url: Option<String>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
     #[serde(default)]
     args: Vec<String>,
     #[serde(default)]
@@ -238,28 +317,33 @@ fn read_mcp_json(path: &Path) -> anyhow::Result<Vec<(String, ForeignServer)>> {
     let file: McpJson = serde_path_to_error::deserialize(&mut deserializer).with_context(context)?;
     let mut servers = Vec::new();
     for (name, server) in file.mcp_servers {
-        let Some(command) = server.command else {
-            tracing::warn!(server = name, file = %path.display(), "left out: only stdio servers are supported");
+        if server.command.is_none() && server.url.is_none() {
+            tracing::warn!(server = name, file = %path.display(), "left out: it has neither `command` nor `url`");
             continue;
-        };
+        }
         let expand =
             |text: &str| expand_variables(text).with_context(|| format!("server `{name}` of {}", path.display()));
         servers.push((
             name.clone(),
             ForeignServer {
-                command: expand(&command)?,
+                command: expand(&server.command.unwrap_or_default())?,
+                url: server.url.as_deref().map(expand).transpose()?,
+                headers: expanded(&server.headers, &expand)?,
                 args: server.args.iter().map(|text| expand(text)).collect::<Result<_, _>>()?,
-                env: server
-                    .env
-                    .iter()
-                    .map(|(variable, text)| Ok((variable.clone(), expand(text)?)))
-                    .collect::<anyhow::Result<_>>()?,
+                env: expanded(&server.env, &expand)?,
                 cwd: server.cwd,
-                call_timeout_ms: None,
+                ..ForeignServer::default()
             },
         ));
     }
     Ok(servers)
+}
+
+fn expanded(
+    values: &BTreeMap<String, String>,
+    expand: &dyn Fn(&str) -> anyhow::Result<String>,
+) -> anyhow::Result<BTreeMap<String, String>> {
+    values.iter().map(|(name, text)| Ok((name.clone(), expand(text)?))).collect()
 }
 
 /// Replaces `${NAME}` and `${NAME:-default}` as the hosts that write these files do.
@@ -289,7 +373,7 @@ mod tests {
     use super::*;
 
     fn server(command: &str) -> ForeignServer {
-        ForeignServer { command: command.into(), args: vec![], env: BTreeMap::new(), cwd: None, call_timeout_ms: None }
+        ForeignServer { command: command.into(), ..ForeignServer::default() }
     }
 
     #[test]
@@ -298,6 +382,17 @@ mod tests {
             assert!(foreign_server(name, &server("x"), Path::new("/w"), Duration::ZERO).is_err(), "{name}");
         }
         assert!(foreign_server("my-server_2", &server("x"), Path::new("/w"), Duration::ZERO).is_ok());
+    }
+
+    #[test]
+    fn secrets_are_not_sent_in_the_clear_to_other_machines() {
+        let headers = BTreeMap::from([("Authorization".to_owned(), "Bearer x".to_owned())]);
+        for url in ["https://example.com/mcp", "http://127.0.0.1:1/mcp", "http://localhost/mcp", "http://[::1]:1"] {
+            assert!(is_safe_url(url, &headers), "{url}");
+        }
+        for url in ["http://example.com", "http://localhost.example.com", "http://127.0.0.1@example.com/", "ftp://127.0.0.1"] {
+            assert!(!is_safe_url(url, &headers), "{url}");
+        }
     }
 
     #[test]
@@ -315,11 +410,13 @@ mod tests {
         std::fs::write(
             &path,
             r#"{"mcpServers": {"a": {"type": "stdio", "command": "x", "args": ["${NOPE_ZZ:-d}"], "env": {"K": "v"}},
-                               "web": {"type": "http", "url": "http://127.0.0.1"}}, "other": 1}"#,
+                               "web": {"type": "http", "url": "http://127.0.0.1", "headers": {"A": "${NOPE_ZZ:-b}"}},
+                               "nothing": {}}, "other": 1}"#,
         )
         .unwrap();
         let servers = read_mcp_json(&path).unwrap();
-        assert_eq!(servers.len(), 1);
+        assert_eq!(servers.len(), 2);
+        assert_eq!((servers[1].1.url.as_deref(), servers[1].1.headers["A"].as_str()), (Some("http://127.0.0.1"), "b"));
         assert_eq!(servers[0].1.args, ["d"]);
         std::fs::write(&path, r#"{"mcpServers": {"a": {"command": 7}}}"#).unwrap();
         let error = format!("{:#}", read_mcp_json(&path).unwrap_err());

@@ -1,60 +1,45 @@
 //! The servers as children: started when first needed, restarted when they die, one call at a time bounded.
 
-mod child;
+pub(crate) mod account;
+pub(crate) mod child;
+pub(crate) mod member;
+pub(crate) mod relay;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::join_all;
-use jiff::Timestamp;
 use rmcp::model::{CallToolResult, JsonObject, RequestMetaObject, Tool};
+use rmcp::service::{Peer, RoleServer};
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
-use tokio::time::Instant;
 use tollgate_shared::error_chain::Chain;
 use tollgate_shared::identity::{IDENTITY_META_KEY, Identity, RunSecret};
-use tollgate_shared::ids::EntryId;
-use tollgate_shared::ledger::{Ledger, LedgerError, NewEntry};
-use tollgate_shared::money::{Currency, Money};
-use tollgate_shared::price::{PriceList, Sku};
-use tollgate_shared::receipt::{Meter, Outcome, RECEIPT_META_KEY, Receipt};
-use uuid::Uuid;
+use tollgate_shared::ledger::{Ledger, LedgerError};
+use tollgate_shared::price::ALLOWANCE_META_KEY;
+use tollgate_shared::receipt::{Outcome, RECEIPT_META_KEY, Receipt};
 
+use crate::budget::Budgets;
 use crate::config::{House, ServerSpec};
+use account::{Account, Admitted, PendingCall};
+pub(crate) use account::bytes_of;
 use child::{CallError, Child};
+use member::Member;
+use relay::{Changes, Facing};
 
-/// First wait before a server that died is started again; doubles with every death in a row.
-const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+/// Changes that wait for a client to hear of them; who is further behind hears the next one, which says the same.
+const CHANGES_CAPACITY: usize = 256;
 
-/// Longest wait: a server that keeps dying costs at most two starts a minute.
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
-
-/// Longest that a call waits for a restart before it is answered with `server_unavailable`.
-const RESTART_WAIT_MAX: Duration = Duration::from_secs(5);
-
-/// A server that ran this long has recovered; its next death starts at [`BACKOFF_FIRST`] again.
-const STABLE_AFTER: Duration = Duration::from_secs(60);
+/// What to do about a server that does not answer.
+pub(crate) const UNAVAILABLE_HINT: &str =
+    "see its stderr with `--log info`, correct its entry in tollgate.toml, or wait for its restart";
 
 /// Every server of the configuration.
 pub struct Fleet {
     servers: Vec<Arc<Member>>,
-    ledger: Arc<Ledger>,
-    prices: PriceList,
-    secret: RunSecret,
-}
-
-struct Member {
-    spec: ServerSpec,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    child: Option<Arc<Child>>,
-    started_at: Option<Instant>,
-    deaths: VecDeque<Instant>,
-    not_before: Option<Instant>,
+    account: Arc<Account>,
+    pub(crate) secret: RunSecret,
+    facing: Facing,
+    pub(crate) client: Option<Peer<RoleServer>>,
+    changes: Arc<Changes>,
 }
 
 /// What a call was answered with.
@@ -78,22 +63,65 @@ impl Fleet {
     ///
     /// When the operating system gives no random numbers for the secret of the run.
     pub fn new(house: &House) -> anyhow::Result<Self> {
+        let account = Account::new(
+            Arc::new(Ledger::new(house.state_dir.clone())),
+            house.prices.clone(),
+            Budgets::new(house.budget.clone(), house.state_dir.clone()),
+        );
         Ok(Self {
-            servers: house
-                .servers
-                .iter()
-                .map(|spec| Arc::new(Member { spec: spec.clone(), state: Mutex::default() }))
-                .collect(),
-            ledger: Arc::new(Ledger::new(house.state_dir.clone())),
-            prices: house.prices.clone(),
+            servers: house.servers.iter().cloned().map(Member::new).collect(),
+            account: Arc::new(account),
             secret: RunSecret::generate()?,
+            facing: Facing::default(),
+            client: None,
+            changes: Changes::new(CHANGES_CAPACITY),
         })
+    }
+
+    /// Gathers the same servers for one client of its own, whom they may ask; none is started yet.
+    pub(crate) fn for_session(&self, facing: Facing, client: Peer<RoleServer>) -> Self {
+        Self {
+            servers: self.servers.iter().map(|member| Member::new(member.spec.clone())).collect(),
+            account: Arc::clone(&self.account),
+            secret: self.secret.clone(),
+            facing,
+            client: Some(client),
+            changes: Changes::new(CHANGES_CAPACITY),
+        }
+    }
+
+    /// Gathers the same servers for clients that have no session; none is started yet.
+    pub(crate) fn without_session(&self) -> Self {
+        Self {
+            servers: self.servers.iter().map(|member| Member::new(member.spec.clone())).collect(),
+            account: Arc::clone(&self.account),
+            secret: self.secret.clone(),
+            facing: Facing::default(),
+            client: None,
+            changes: Changes::new(CHANGES_CAPACITY),
+        }
+    }
+
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
+    }
+
+    pub(crate) fn members(&self) -> &[Arc<Member>] {
+        &self.servers
+    }
+
+    pub(crate) fn facing(&self) -> &Facing {
+        &self.facing
+    }
+
+    pub(crate) fn changes(&self) -> &Arc<Changes> {
+        &self.changes
     }
 
     /// Returns the ledger that every call is recorded in.
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
-        &self.ledger
+        self.account.ledger()
     }
 
     /// Returns the names of the servers.
@@ -104,7 +132,7 @@ impl Fleet {
     /// Lists the tools of every server, starting those that are not running; all at once.
     pub async fn list(&self) -> Vec<Listing> {
         join_all(self.servers.iter().map(|member| async move {
-            let tools = match member.connected(&self.secret).await {
+            let tools = match self.connected(member).await {
                 Ok(child) => child.tools().await.map_err(|error| error.to_string()),
                 Err(reason) => Err(reason),
             };
@@ -128,58 +156,54 @@ impl Fleet {
         arguments: JsonObject,
         identity: &Identity,
     ) -> Result<Called, LedgerError> {
-        let call = PendingCall {
-            server: server.to_owned(),
-            tool: tool.to_owned(),
-            identity: Identity { call_id: Some(Uuid::now_v7().to_string()), ..identity.clone() },
-            started_at: Timestamp::now(),
-            clock: Instant::now(),
-        };
+        let call = PendingCall::new(server, tool, identity);
         let Some(member) = self.servers.iter().find(|member| member.spec.name == server) else {
             let known: Vec<&str> = self.names().collect();
             let message = format!("there is no server `{server}`; there are {}", known.join(", "));
-            return self.unanswered(&call, "unknown_server", &message, "use one of these servers").await;
+            return self.account.unanswered(&call, "unknown_server", &message, "use one of these servers").await;
         };
-        let child = match member.connected(&self.secret).await {
+        let child = match self.connected(member).await {
             Ok(child) => child,
             Err(reason) => {
-                let hint =
-                    "see its stderr with `--log info`, correct its entry in tollgate.toml, or wait for its restart";
-                return self.unanswered(&call, "server_unavailable", &reason, hint).await;
+                return self.account.unanswered(&call, "server_unavailable", &reason, UNAVAILABLE_HINT).await;
             }
         };
-        let mut meta = RequestMetaObject::new();
-        if member.spec.own {
-            meta.0.0.insert(IDENTITY_META_KEY.to_owned(), json!(self.secret.sign(&call.identity)));
-        }
+        let listed = if self.account.budgets().limits().limits_anything() { child.listed(tool).await } else { None };
+        let call = match self.account.admit(&member.spec, listed.as_ref(), &arguments, call).await? {
+            Admitted::Yes(call) => call,
+            Admitted::No(called) => return Ok(*called),
+        };
+        let meta = self.meta(member, &call);
         match child.call(tool, arguments, meta, member.spec.call_timeout).await {
             Ok(result) => self.answered(member, &call, result).await,
             Err(CallError::Died(reason)) => {
                 member.died(&child).await;
                 if member.spec.own
-                    && let Some(receipt) = self.lost_receipt(&call).await?
+                    && let Some(receipt) = self.account.lost_receipt(&call).await?
                 {
+                    self.account.settled(&call, &receipt).await?;
                     let hint = "the work was done and is charged; read the present state before calling again";
                     let error = failure("answer_lost", &format!("{server} ended before it answered: {reason}"), hint);
                     return Ok(Called { is_error: true, structured: error, receipt });
                 }
                 let message = format!("{server} ended while it worked on the call: {reason}");
-                self.unanswered(&call, "server_died", &message, "read the present state, then call again").await
+                self.account.unanswered(&call, "server_died", &message, "read the present state, then call again").await
             }
             Err(CallError::TimedOut(limit)) => {
                 let message = format!("no answer within {} ms; the call was cancelled", limit.as_millis());
                 let hint = "ask for less, or raise call_timeout_ms";
                 if member.spec.own {
                     // The server records the cancelled call itself; two receipts would be one too many.
-                    if let Some(receipt) = self.await_receipt(&call).await? {
+                    if let Some(receipt) = self.account.await_receipt(&call).await? {
+                        self.account.settled(&call, &receipt).await?;
                         return Ok(Called { is_error: true, structured: failure("timeout", &message, hint), receipt });
                     }
                 }
-                self.unanswered(&call, "timeout", &message, hint).await
+                self.account.timed_out(&member.spec, &call, &message, hint).await
             }
             Err(CallError::Protocol(reason)) => {
-                self.unanswered(&call, "protocol_error", &reason, "check the tool's name with `orchestrator tools`")
-                    .await
+                let hint = "check the tool's name with `orchestrator tools`";
+                self.account.unanswered(&call, "protocol_error", &reason, hint).await
             }
         }
     }
@@ -187,11 +211,36 @@ impl Fleet {
     /// Ends every server: closes its stdin, then asks, then kills.
     pub async fn close(&self) {
         join_all(self.servers.iter().map(|member| async move {
-            if let Some(child) = member.state.lock().await.child.take() {
-                child.close().await;
-            }
+            member.close().await;
         }))
         .await;
+    }
+
+    /// Returns the running server, started where there is none.
+    pub(crate) async fn connected(&self, member: &Member) -> Result<Arc<Child>, String> {
+        let owner_file = if member.spec.own {
+            self.account.budgets().owner_file(self.account.ledger()).await.map_err(|error| Chain(&error).to_string())?
+        } else {
+            None
+        };
+        member.connected(self, owner_file.as_deref()).await
+    }
+
+    /// Returns what a server of the house is told beside the arguments.
+    fn meta(&self, member: &Member, call: &PendingCall) -> RequestMetaObject {
+        let mut meta = RequestMetaObject::new();
+        self.stamp(member, call, &mut meta);
+        meta
+    }
+
+    /// Says to a server of the house on whose behalf a call is, and what it may cost.
+    pub(crate) fn stamp(&self, member: &Member, call: &PendingCall, meta: &mut RequestMetaObject) {
+        if member.spec.own {
+            meta.0.0.insert(IDENTITY_META_KEY.to_owned(), json!(self.secret.sign(&call.identity)));
+            if let Some(allowance) = call.allowance {
+                meta.0.0.insert(ALLOWANCE_META_KEY.to_owned(), json!(allowance));
+            }
+        }
     }
 
     async fn answered(
@@ -200,6 +249,15 @@ impl Fleet {
         call: &PendingCall,
         result: CallToolResult,
     ) -> Result<Called, LedgerError> {
+        let bytes = if member.spec.own { 0 } else { bytes_of(&result) };
+        if bytes > member.spec.answer_bytes_max {
+            let limit = member.spec.answer_bytes_max;
+            let message = format!("the answer has {bytes} bytes, and at most {limit} are taken; the work was done");
+            let code = Some("answer_too_large".to_owned());
+            let receipt = self.account.priced(&member.spec, call, Outcome::Failed, code, || limit).await?;
+            let structured = failure("answer_too_large", &message, "ask for less, or raise the server's answer_bytes_max");
+            return Ok(Called { is_error: true, structured, receipt });
+        }
         let is_error = result.is_error.unwrap_or(false);
         let text = || {
             let texts: Vec<&str> =
@@ -213,158 +271,21 @@ impl Fleet {
             .filter(|_| member.spec.own)
             .and_then(|meta| serde_json::from_value::<Receipt>(meta.get(RECEIPT_META_KEY)?.clone()).ok());
         let receipt = match own_receipt {
-            Some(receipt) => receipt,
+            Some(receipt) => {
+                self.account.settled(call, &receipt).await?;
+                receipt
+            }
             None => {
                 let outcome = if is_error { Outcome::Failed } else { Outcome::Ok };
                 let code = structured["error"]["code"].as_str().map(str::to_owned);
-                self.record(call, outcome, code).await?
+                self.account.priced(&member.spec, call, outcome, code, || bytes).await?
             }
         };
         Ok(Called { is_error, structured, receipt })
     }
-
-    /// Records and answers a call that its server did not answer.
-    async fn unanswered(
-        &self,
-        call: &PendingCall,
-        code: &str,
-        message: &str,
-        hint: &str,
-    ) -> Result<Called, LedgerError> {
-        let receipt = self.record(call, Outcome::Failed, Some(code.to_owned())).await?;
-        Ok(Called { is_error: true, structured: failure(code, message, hint), receipt })
-    }
-
-    async fn record(&self, call: &PendingCall, outcome: Outcome, code: Option<String>) -> Result<Receipt, LedgerError> {
-        let mut meter = Meter::default();
-        if outcome == Outcome::Ok {
-            meter.charge(Sku::from(format!("{}.{}", call.server, call.tool)), 1);
-        }
-        let (lines, saved) = meter.settle(&self.prices);
-        let receipt = Receipt {
-            id: EntryId::generate(),
-            server: call.server.clone(),
-            tool: call.tool.clone(),
-            amount: lines.iter().map(|line| line.amount).sum::<Money>(),
-            currency: Currency::Usd,
-            lines,
-            cached: false,
-            saved,
-            outcome,
-            code,
-            duration_ms: u64::try_from(call.clock.elapsed().as_millis()).unwrap_or(u64::MAX),
-            agent: call.identity.agent.clone(),
-            task_id: call.identity.task_id.clone(),
-            call_id: call.identity.call_id.clone(),
-            started_at: call.started_at,
-        };
-        let entry = NewEntry::receipt(&receipt).map_err(|error| LedgerError::Append(error.to_string()))?;
-        self.ledger.append(vec![entry]).await?;
-        Ok(receipt)
-    }
-
-    /// Returns the receipt that a server wrote before it died, if it did.
-    async fn lost_receipt(&self, call: &PendingCall) -> Result<Option<Receipt>, LedgerError> {
-        let Some(mut reader) = self.ledger.reader().await? else { return Ok(None) };
-        let call_id = call.identity.call_id.as_deref().unwrap_or_default();
-        Ok(reader.receipts_of_call(call_id, call.started_at).await?.into_iter().next())
-    }
-
-    /// Returns the receipt of a call that was just cancelled, as soon as its server wrote it.
-    async fn await_receipt(&self, call: &PendingCall) -> Result<Option<Receipt>, LedgerError> {
-        for _ in 0..20 {
-            if let Some(receipt) = self.lost_receipt(call).await? {
-                return Ok(Some(receipt));
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        Ok(None)
-    }
-}
-
-struct PendingCall {
-    server: String,
-    tool: String,
-    identity: Identity,
-    started_at: Timestamp,
-    clock: Instant,
 }
 
 /// Returns the structured answer of a call that failed here and not in the server.
 pub(crate) fn failure(code: &str, message: &str, hint: &str) -> Value {
     json!({ "error": { "code": code, "message": message, "hint": hint } })
-}
-
-impl Member {
-    /// Returns the running child, starting it where there is none.
-    async fn connected(&self, secret: &RunSecret) -> Result<Arc<Child>, String> {
-        let mut state = self.state.lock().await;
-        if let Some(child) = state.child.as_ref().filter(|child| !child.is_closed()) {
-            return Ok(Arc::clone(child));
-        }
-        if let Some(dead) = state.child.take() {
-            state.bury(Instant::now());
-            tracing::warn!(server = self.spec.name, reason = dead.last_words(), "the server ended");
-        }
-        let wait = state.not_before.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
-        if wait > RESTART_WAIT_MAX {
-            return Err(format!("{} keeps ending; it is started again in {} s", self.spec.name, wait.as_secs() + 1));
-        }
-        tokio::time::sleep(wait).await;
-        match Child::start(&self.spec, secret).await {
-            Ok(child) => {
-                let child = Arc::new(child);
-                state.started_at = Some(Instant::now());
-                state.child = Some(Arc::clone(&child));
-                Ok(child)
-            }
-            Err(error) => {
-                state.bury(Instant::now());
-                Err(format!("{} cannot be started: {}", self.spec.name, Chain(error.as_ref())))
-            }
-        }
-    }
-
-    /// Forgets a child that died, so that the next call starts another.
-    async fn died(&self, child: &Arc<Child>) {
-        let mut state = self.state.lock().await;
-        if state.child.as_ref().is_some_and(|current| Arc::ptr_eq(current, child)) {
-            state.child = None;
-            state.bury(Instant::now());
-        }
-    }
-}
-
-impl State {
-    /// Notes a death and when the next start may be.
-    fn bury(&mut self, now: Instant) {
-        if self.started_at.take().is_some_and(|at| now.duration_since(at) >= STABLE_AFTER) {
-            self.deaths.clear();
-        }
-        let doublings = u32::try_from(self.deaths.len()).unwrap_or(u32::MAX).min(16);
-        self.deaths.push_back(now);
-        self.deaths.truncate(16);
-        self.not_before = Some(now + BACKOFF_FIRST.saturating_mul(1 << doublings).min(BACKOFF_MAX));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn waits_double_up_to_a_bound_and_start_over_after_a_stable_run() {
-        let now = Instant::now();
-        let mut state = State::default();
-        let mut waits = Vec::new();
-        for _ in 0..12 {
-            state.bury(now);
-            waits.push(state.not_before.unwrap() - now);
-        }
-        assert_eq!(waits[..3], [100, 200, 400].map(Duration::from_millis));
-        assert_eq!(waits[11], BACKOFF_MAX);
-        state.started_at = Some(now);
-        state.bury(now + STABLE_AFTER);
-        assert_eq!(state.not_before.unwrap() - (now + STABLE_AFTER), BACKOFF_FIRST);
-    }
 }

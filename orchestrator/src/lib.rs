@@ -2,8 +2,11 @@
 //! and their costs into one ledger, and runs an agent over them.
 
 pub mod agent;
+pub mod budget;
 pub mod catalogue;
 pub mod cli;
 pub mod config;
 pub mod fleet;
+pub mod gateway;
+pub mod hosts;
 pub mod report;

@@ -55,6 +55,12 @@ impl Money {
         Self(self.0.saturating_mul(Decimal::from(quantity)))
     }
 
+    /// Returns what is left of this amount after `used`; nothing where more was used.
+    #[must_use]
+    pub fn left_after(self, used: Self) -> Self {
+        Self(self.0.saturating_sub(used.0).max(Decimal::ZERO))
+    }
+
     /// Whether this is nothing.
     #[must_use]
     pub fn is_zero(self) -> bool {

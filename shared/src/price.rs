@@ -12,6 +12,10 @@ use crate::money::{InvalidMoney, Money};
 /// The `_meta` key that carries a tool's price list in `tools/list`.
 pub const PRICE_META_KEY: &str = "io.tollgate/price";
 
+/// The `_meta` key under which a caller says what a call may cost at most, as decimal text. A call that only reads stops
+/// before it costs more. It needs no proof: who sets it limits nobody but himself.
+pub const ALLOWANCE_META_KEY: &str = "io.tollgate/allowance";
+
 /// What can be charged for: dotted words, the first one the server's name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]

@@ -176,6 +176,7 @@ fn start<S: Server>(arguments: &CommonArguments) -> anyhow::Result<Started<S>> {
     if let Some(description) = description {
         return Ok(Started::Checked(description));
     }
+    crate::state_dir::hold_owner_file();
     let house = House::new(S::NAME, settings.prices, Ledger::new(state_dir), IdentitySource::from_env());
     Ok(Started::Ready(server, Box::new(house)))
 }
@@ -222,7 +223,7 @@ async fn serve_stdio<S: Server>(server: ToolServer<S>) -> ExitCode {
 }
 
 /// The first signal lets calls in flight finish, the second stops at once.
-async fn drain_on_signal(drain: Arc<Drain>) {
+pub async fn drain_on_signal(drain: Arc<Drain>) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {

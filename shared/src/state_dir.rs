@@ -3,9 +3,25 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// The name of the folder inside a workspace.
 pub const STATE_DIR_NAME: &str = ".tollgate";
+
+/// The environment variable through which a server learns which file its caller holds locked.
+pub const OWNER_FILE_VARIABLE: &str = "TOLLGATE_OWNER_FILE";
+
+/// Keeps the file of [`OWNER_FILE_VARIABLE`] locked until this process ends, so that whoever finds it unlocked knows
+/// that nobody of the run can write a receipt any more. Without the variable there is nothing to keep.
+pub fn hold_owner_file() {
+    static HELD: OnceLock<fs::File> = OnceLock::new();
+    let Some(path) = std::env::var_os(OWNER_FILE_VARIABLE) else { return };
+    if let Ok(file) = fs::File::options().append(true).open(path)
+        && file.lock_shared().is_ok()
+    {
+        let _ = HELD.set(file);
+    }
+}
 
 /// The folder that holds the ledger, the caches and the deployments of one workspace.
 #[derive(Clone, Debug, PartialEq, Eq)]

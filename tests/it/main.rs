@@ -1,9 +1,11 @@
 //! The whole bundle, driven from outside over stdio.
 #![allow(clippy::unwrap_used, reason = "a panic is a failure")]
 
+mod budgets;
 mod commands;
 mod database;
 mod deploy;
+mod gateway;
 mod git;
 mod house;
 mod ledger;

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use orchestrator::agent::script::Script;
+use orchestrator::budget::BudgetConfig;
+use orchestrator::gateway::policy::GatewayConfig;
 use orchestrator::config::{ForeignServers, OrchestratorConfig};
 use serde_json::{Value, json};
 use tollgate_shared::audit::AuditEntry;
@@ -77,6 +79,8 @@ fn config() -> Value {
             "deploy": inlined::<<mcp_deploy::Deploy as Server>::Config>(),
             "orchestrator": inlined::<OrchestratorConfig>(),
             "servers": inlined::<ForeignServers>(),
+            "budget": inlined::<BudgetConfig>(),
+            "gateway": inlined::<GatewayConfig>(),
         },
     })
 }

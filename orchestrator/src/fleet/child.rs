@@ -1,26 +1,33 @@
 //! One server as a child process.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use rmcp::model::{
-    CallToolRequest, CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, ClientRequest,
-    Implementation, JsonObject, ProtocolVersion, RequestMetaObject, ServerResult, Tool,
+    CallToolRequest, CallToolRequestParams, CallToolResult, ClientRequest, JsonObject, PaginatedRequestParams,
+    ProtocolVersion, RequestMetaObject, ServerCapabilities, ServerResult, Tool,
 };
 use rmcp::service::{
     ClientLifecycleMode, ClientServiceExt, PeerRequestOptions, RoleClient, RunningService, ServiceError,
 };
 use rmcp::transport::async_rw::AsyncRwTransport;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::transport::{StreamableHttpClientTransport, Transport};
 use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{ChildStderr, Command};
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 use tokio::time::timeout;
-use tollgate_shared::identity::{RUN_SECRET_VARIABLE, RunSecret};
+use tollgate_shared::identity::RUN_SECRET_VARIABLE;
 
+use super::Fleet;
+use super::relay::{Inbox, Relay, Tapped};
+use crate::budget::OWNER_FILE_VARIABLE;
 use crate::config::ServerSpec;
 
 /// Longest that a server may take from its start to its first answer; interpreters with many imports take seconds.
@@ -28,6 +35,12 @@ const START_MAX: Duration = Duration::from_secs(30);
 
 /// Longest that a server may take to list its tools.
 const LIST_MAX: Duration = Duration::from_secs(30);
+
+/// Most tools of one server: ten times what any model can choose from.
+const TOOLS_MAX: usize = 2_000;
+
+/// Largest definition of one tool, as JSON.
+const TOOL_BYTES_MAX: u64 = 256 * 1024;
 
 /// Longest wait for a server to end by itself, and again after it was asked to.
 const END_MAX: Duration = Duration::from_secs(3);
@@ -39,16 +52,20 @@ const LAST_WORDS_LINES: usize = 5;
 const FOREIGN_VARIABLES: &[&str] = &["PATH", "HOME", "LANG", "LOGNAME", "SHELL", "TERM", "TMPDIR", "USER"];
 
 /// A server that runs and is connected.
-pub(super) struct Child {
-    service: AsyncMutex<RunningService<RoleClient, ClientConfig>>,
-    peer: rmcp::Peer<RoleClient>,
-    process: AsyncMutex<tokio::process::Child>,
+pub(crate) struct Child {
+    service: AsyncMutex<RunningService<RoleClient, Relay>>,
+    pub(crate) peer: rmcp::Peer<RoleClient>,
+    pub(crate) inbox: Arc<Inbox>,
+    process: Option<AsyncMutex<tokio::process::Child>>,
     group: Option<Pid>,
+    tools: OnceCell<Vec<Tool>>,
+    /// Whether somebody follows its lists already.
+    pub(crate) followed: AtomicBool,
     stderr: Arc<Mutex<VecDeque<String>>>,
 }
 
 /// Why a call has no answer.
-pub(super) enum CallError {
+pub(crate) enum CallError {
     /// The server ended.
     Died(String),
     /// The server took too long; it was told to stop.
@@ -59,29 +76,45 @@ pub(super) enum CallError {
 
 impl Child {
     /// Starts the server and connects to it, in the newest revision of the protocol that it speaks.
-    pub(super) async fn start(spec: &ServerSpec, secret: &RunSecret) -> anyhow::Result<Self> {
+    pub(super) async fn start(spec: &ServerSpec, fleet: &Fleet, owner_file: Option<&Path>) -> anyhow::Result<Self> {
         let newest = ClientLifecycleMode::Auto {
             preferred_versions: vec![ProtocolVersion::V_2026_07_28],
             legacy_version: Some(ProtocolVersion::V_2025_11_25),
         };
-        match Self::connect(spec, secret, newest).await {
+        // A client of a session gets servers in a session, so that they can ask it; those that know none the newest.
+        // Servers built on older SDKs end when they are asked who they are; they get the old greeting.
+        let (first, then) = if fleet.facing().legacy {
+            (ClientLifecycleMode::Initialize, newest)
+        } else {
+            (newest, ClientLifecycleMode::Initialize)
+        };
+        match Self::connect(spec, fleet, owner_file, first).await {
             Ok(child) => Ok(child),
-            // Servers built on older SDKs end when they are asked who they are; they get the old greeting.
             Err(error) if !spec.own => {
-                tracing::debug!(server = spec.name, %error, "trying the legacy handshake");
-                Self::connect(spec, secret, ClientLifecycleMode::Initialize)
-                    .await
-                    .map_err(|legacy| legacy.context(error))
+                tracing::debug!(server = spec.name, %error, "trying the other handshake");
+                Self::connect(spec, fleet, owner_file, then).await.map_err(|other| other.context(error))
             }
             Err(error) => Err(error),
         }
     }
 
-    async fn connect(spec: &ServerSpec, secret: &RunSecret, mode: ClientLifecycleMode) -> anyhow::Result<Self> {
+    async fn connect(
+        spec: &ServerSpec,
+        fleet: &Fleet,
+        owner_file: Option<&Path>,
+        mode: ClientLifecycleMode,
+    ) -> anyhow::Result<Self> {
+        if let Some(url) = &spec.url {
+            return Self::reach(spec, url, fleet, mode).await;
+        }
         let mut command = Command::new(&spec.program);
         command.args(&spec.arguments).current_dir(&spec.folder);
         if spec.own {
-            command.env(RUN_SECRET_VARIABLE, secret.to_hex());
+            command.env(RUN_SECRET_VARIABLE, fleet.secret.to_hex());
+            match owner_file {
+                Some(file) => command.env(OWNER_FILE_VARIABLE, file),
+                None => command.env_remove(OWNER_FILE_VARIABLE),
+            };
             for variable in ["TOLLGATE_CONFIG", "TOLLGATE_STATE_DIR"] {
                 command.env_remove(variable);
             }
@@ -97,7 +130,6 @@ impl Child {
         // A group of its own, so that Ctrl-C in the terminal reaches the orchestrator alone, which lets calls finish.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut process = command.spawn().with_context(|| format!("cannot run {}", spec.program.display()))?;
-        let group = process.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let (Some(stdin), Some(stdout), Some(errors)) =
             (process.stdin.take(), process.stdout.take(), process.stderr.take())
         else {
@@ -105,47 +137,125 @@ impl Child {
         };
         let stderr = Arc::default();
         tokio::spawn(log_stderr(spec.name.clone(), errors, Arc::clone(&stderr)));
-        let client = ClientConfig::new(
-            ClientCapabilities::default(),
-            Implementation::new("tollgate-orchestrator", env!("CARGO_PKG_VERSION")),
-        );
-        let connected =
-            timeout(START_MAX, client.serve_with_lifecycle(AsyncRwTransport::new_client(stdout, stdin), mode));
-        let service = match connected.await {
-            Ok(Ok(service)) => service,
-            Ok(Err(error)) => {
+        match Self::greet(spec, fleet, AsyncRwTransport::new_client(stdout, stdin), mode).await {
+            Ok((service, inbox)) => Ok(Self::connected(service, inbox, Some(process), stderr)),
+            Err(error) => {
                 // Give its last words a moment to arrive.
                 let _ = timeout(Duration::from_millis(200), process.wait()).await;
-                let words = last_words(&stderr);
-                return Err(anyhow::Error::new(error).context(format!("it does not speak MCP{words}")));
+                Err(error.context(format!("it does not speak MCP{}", last_words(&stderr))))
             }
-            Err(_) => anyhow::bail!("it did not answer within {} s{}", START_MAX.as_secs(), last_words(&stderr)),
-        };
-        Ok(Self {
+        }
+    }
+
+    /// Connects to a server that somebody else runs.
+    async fn reach(spec: &ServerSpec, url: &str, fleet: &Fleet, mode: ClientLifecycleMode) -> anyhow::Result<Self> {
+        // One provider for the whole program; whoever comes second finds it there.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut headers = std::collections::HashMap::new();
+        for (name, value) in &spec.headers {
+            let name: http::HeaderName = name.parse().with_context(|| format!("headers: `{name}` is not a name"))?;
+            let mut value: http::HeaderValue =
+                value.parse().with_context(|| format!("headers: the value of `{name}` has characters that none can have"))?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        let config = StreamableHttpClientTransportConfig::with_uri(url).custom_headers(headers);
+        let (service, inbox) =
+            Self::greet(spec, fleet, StreamableHttpClientTransport::from_config(config), mode).await?;
+        Ok(Self::connected(service, inbox, None, Arc::default()))
+    }
+
+    async fn greet<T: Transport<RoleClient> + 'static>(
+        spec: &ServerSpec,
+        fleet: &Fleet,
+        transport: T,
+        mode: ClientLifecycleMode,
+    ) -> anyhow::Result<(RunningService<RoleClient, Relay>, Arc<Inbox>)> {
+        let inbox =
+            Inbox::new(&spec.name, fleet.facing().legacy, Arc::clone(fleet.changes()), fleet.client.clone());
+        let relay = Relay { inbox: Arc::clone(&inbox), facing: fleet.facing().clone() };
+        let transport = Tapped { transport, inbox: Arc::clone(&inbox) };
+        let service = timeout(START_MAX, relay.serve_with_lifecycle(transport, mode))
+            .await
+            .with_context(|| format!("it did not answer within {} s", START_MAX.as_secs()))??;
+        Ok((service, inbox))
+    }
+
+    fn connected(
+        service: RunningService<RoleClient, Relay>,
+        inbox: Arc<Inbox>,
+        process: Option<tokio::process::Child>,
+        stderr: Arc<Mutex<VecDeque<String>>>,
+    ) -> Self {
+        let group = process.as_ref().and_then(|process| process.id()).and_then(|id| Pid::from_raw(id.cast_signed()));
+        Self {
             peer: service.peer().clone(),
+            inbox,
             service: AsyncMutex::new(service),
-            process: AsyncMutex::new(process),
+            process: process.map(AsyncMutex::new),
             group,
+            tools: OnceCell::new(),
+            followed: AtomicBool::new(false),
             stderr,
-        })
+        }
     }
 
     /// Whether the connection is gone.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.peer.is_transport_closed()
     }
 
     /// Returns the end of what the server wrote to stderr.
-    pub(super) fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         last_words(&self.stderr)
     }
 
-    /// Lists the server's tools.
-    pub(super) async fn tools(&self) -> anyhow::Result<Vec<Tool>> {
-        timeout(LIST_MAX, self.peer.list_all_tools())
+    /// Returns what the server can do.
+    pub(crate) fn capabilities(&self) -> ServerCapabilities {
+        self.peer.peer_info().map(|info| info.capabilities.clone()).unwrap_or_default()
+    }
+
+    /// Whether every request stands alone; otherwise there is a session.
+    pub(crate) fn is_modern(&self) -> bool {
+        self.peer.peer_info().is_some_and(|info| info.protocol_version >= ProtocolVersion::V_2026_07_28)
+    }
+
+    /// Lists the server's tools, at most [`TOOLS_MAX`]: one server must not fill the memory, or list for ever.
+    pub(crate) async fn tools(&self) -> anyhow::Result<Vec<Tool>> {
+        let listing = async {
+            let mut tools = Vec::new();
+            let mut cursor = None;
+            loop {
+                let page = self.peer.list_tools(Some(PaginatedRequestParams::default().with_cursor(cursor))).await?;
+                tools.extend(page.tools);
+                cursor = page.next_cursor;
+                if cursor.is_none() || tools.len() > TOOLS_MAX {
+                    return Ok::<_, ServiceError>(tools);
+                }
+            }
+        };
+        let mut tools = timeout(LIST_MAX, listing)
             .await
             .with_context(|| format!("it did not list its tools within {} s", LIST_MAX.as_secs()))?
-            .map_err(|error| anyhow::anyhow!("it did not list its tools: {error}{}", self.last_words()))
+            .map_err(|error| anyhow::anyhow!("it did not list its tools: {error}{}", self.last_words()))?;
+        if tools.len() > TOOLS_MAX {
+            tracing::warn!(listed = tools.len(), TOOLS_MAX, "the server lists too many tools; the rest is left out");
+            tools.truncate(TOOLS_MAX);
+        }
+        tools.retain(|tool| {
+            let bytes = super::bytes_of(tool);
+            if bytes > TOOL_BYTES_MAX {
+                tracing::warn!(tool = %tool.name.chars().take(128).collect::<String>(), bytes, "left out: too large");
+            }
+            bytes <= TOOL_BYTES_MAX
+        });
+        Ok(tools)
+    }
+
+    /// Returns the tool of this name as the server lists it, asked for once.
+    pub(crate) async fn listed(&self, name: &str) -> Option<Tool> {
+        let tools = self.tools.get_or_try_init(|| self.tools()).await;
+        tools.inspect_err(|error| tracing::warn!(%error, "no price list")).ok()?.iter().find(|tool| tool.name == name).cloned()
     }
 
     /// Calls a tool and waits for the answer, at most `limit`; then the server is told to stop.
@@ -181,7 +291,8 @@ impl Child {
     /// Closes stdin, waits, asks, waits, kills.
     pub(super) async fn close(&self) {
         let _ = self.service.lock().await.close_with_timeout(END_MAX).await;
-        let mut process = self.process.lock().await;
+        let Some(process) = &self.process else { return };
+        let mut process = process.lock().await;
         if timeout(END_MAX, process.wait()).await.is_ok() {
             return;
         }
@@ -201,8 +312,9 @@ impl Child {
     }
 
     /// Returns how the process ended, once it did, with its last words.
-    async fn end_of_process(&self) -> String {
-        let status = timeout(Duration::from_millis(500), async { self.process.lock().await.wait().await }).await;
+    pub(crate) async fn end_of_process(&self) -> String {
+        let Some(process) = &self.process else { return "the connection was lost".to_owned() };
+        let status = timeout(Duration::from_millis(500), async { process.lock().await.wait().await }).await;
         let how = match status {
             Ok(Ok(status)) => status.to_string(),
             Ok(Err(error)) => error.to_string(),

@@ -26,6 +26,8 @@ pub enum GroupBy {
     Sku,
     /// The agent.
     Agent,
+    /// The agent's role.
+    Role,
     /// The task.
     Task,
     /// The day, in UTC.
@@ -81,6 +83,7 @@ impl Costs {
             GroupBy::Tool => format!("{}__{}", receipt.server, receipt.tool),
             GroupBy::Server => receipt.server.clone(),
             GroupBy::Agent => receipt.agent.name.clone(),
+            GroupBy::Role => receipt.agent.role.clone().unwrap_or_else(|| "(no role)".to_owned()),
             GroupBy::Task => receipt.task_id.clone().unwrap_or_else(|| "(no task)".to_owned()),
             GroupBy::Day => receipt.started_at.to_zoned(TimeZone::UTC).date().to_string(),
             GroupBy::Sku => {
@@ -121,6 +124,7 @@ impl Costs {
             GroupBy::Server => "server",
             GroupBy::Sku => "sku",
             GroupBy::Agent => "agent",
+            GroupBy::Role => "role",
             GroupBy::Task => "task",
             GroupBy::Day => "day",
         }

@@ -4,6 +4,7 @@
 //! it cannot forget them.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt;
@@ -24,7 +25,7 @@ use crate::identity::{Identity, IdentitySource};
 use crate::ids::EntryId;
 use crate::ledger::{Ledger, LedgerError, NewEntry};
 use crate::money::{Currency, Money};
-use crate::price::{PriceList, Sku};
+use crate::price::{ALLOWANCE_META_KEY, PriceList, Sku};
 use crate::receipt::{Meter, Outcome, RECEIPT_META_KEY, Receipt};
 use crate::refusal::Refusal;
 
@@ -56,6 +57,7 @@ struct CallState {
     receipt_id: EntryId,
     identity: Identity,
     cancelled: CancellationToken,
+    allowance: Option<Allowance>,
     asker: Asker,
     /// The arguments, for what is sealed; empty where nobody can be asked.
     arguments: String,
@@ -63,6 +65,12 @@ struct CallState {
     meter: Mutex<Meter>,
     decisions: Mutex<Vec<AuditEntry>>,
     progress: Progress,
+}
+
+/// What a call that only reads may cost, as its caller says.
+struct Allowance {
+    most: Money,
+    exceeded: AtomicBool,
 }
 
 /// What surrounds one call: the request's `_meta`, the client's name, how it is taken back, how
@@ -132,7 +140,15 @@ impl Call {
 
     /// Counts `quantity` of `sku` as used.
     pub fn charge(&self, sku: impl Into<Sku>, quantity: u64) {
-        lock(&self.0.meter).charge(sku.into(), quantity);
+        let mut meter = lock(&self.0.meter);
+        meter.charge(sku.into(), quantity);
+        if let Some(allowance) = &self.0.allowance {
+            let (lines, _) = meter.settle(&self.house().prices);
+            if lines.iter().map(|line| line.amount).sum::<Money>() > allowance.most {
+                allowance.exceeded.store(true, Ordering::Relaxed);
+                self.0.cancelled.cancel();
+            }
+        }
     }
 
     /// Counts `quantity` of `sku` as answered from a cache: not paid, but reported as saved.
@@ -240,11 +256,15 @@ pub(super) async fn charged<S: Send + Sync + 'static>(
     let clock = Instant::now();
     let Circumstances { meta, client, cancelled, asker, progress } = circumstances;
     let identified = house.identities.identify(&meta, client.as_deref());
+    let allowance = allowance(&meta).filter(|_| tool.effect() == Effect::Reads);
+    // Of its own where this side may stop the call: who takes a call back is not answered, who overspends is.
+    let cancelled = if allowance.is_some() { cancelled.child_token() } else { cancelled };
     let call = Call(Arc::new(CallState {
         tool: tool.name(),
         receipt_id: EntryId::generate(),
         identity: identified.as_ref().map_or_else(|_| house.identities.unclaimed(client.as_deref()), Clone::clone),
         cancelled,
+        allowance,
         arguments: if matches!(asker, Asker::Nobody) { String::new() } else { question::canonical(&arguments) },
         asker,
         pending: Mutex::default(),
@@ -261,6 +281,7 @@ pub(super) async fn charged<S: Send + Sync + 'static>(
             Ok(()) => run(tool, server, arguments, &call).await,
         },
     };
+    let result = within_allowance(&call, result);
     call.0.progress.close().await;
     let receipt = settle(&call, tool, &result, started_at, clock);
     if let Err(error) = record(&call, &receipt, result.as_ref().err()).await {
@@ -272,6 +293,23 @@ pub(super) async fn charged<S: Send + Sync + 'static>(
     match (pending, &result) {
         (Some(asked), Err(refusal)) if refusal.code == INPUT_REQUIRED => asked.with_meta(receipt_meta(&receipt)).into(),
         _ => answer(result, &receipt).into(),
+    }
+}
+
+fn allowance(meta: &JsonObject) -> Option<Allowance> {
+    let most = meta.get(ALLOWANCE_META_KEY)?.as_str()?.parse().ok()?;
+    Some(Allowance { most, exceeded: AtomicBool::new(false) })
+}
+
+/// Refuses a call that went beyond its allowance; a refused call costs nothing.
+fn within_allowance(call: &Call, result: Result<RawAnswer, Refusal>) -> Result<RawAnswer, Refusal> {
+    match &call.0.allowance {
+        Some(allowance) if allowance.exceeded.load(Ordering::Relaxed) => Err(Refusal::refused(
+            "budget_exceeded",
+            format!("the call would cost more than the ${} that it may", allowance.most.normalized()),
+            "ask for less at a time, or have the operator raise the budget",
+        )),
+        _ => result,
     }
 }
 

@@ -1,0 +1,69 @@
+//! Whether the processes behind a reservation can still write its receipt.
+//!
+//! A file that the orchestrator and its own servers hold locked while they live. The kernel lets go of the lock when the
+//! last of them ends, however it ends; a process id says less, since it is given to somebody else.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+pub use tollgate_shared::state_dir::OWNER_FILE_VARIABLE;
+
+/// The folder of these files in the state folder.
+const FOLDER: &str = "owners";
+
+/// This process as one that sets money aside.
+pub(super) struct Owner {
+    /// Unique, and never used again.
+    pub(super) name: String,
+    pub(super) path: PathBuf,
+    _lock: File,
+}
+
+impl Owner {
+    pub(super) fn new(state_dir: &Path) -> io::Result<Self> {
+        let folder = state_dir.join(FOLDER);
+        std::fs::create_dir_all(&folder)?;
+        loop {
+            let name = Uuid::now_v7().to_string();
+            let path = folder.join(&name);
+            let lock = File::options().create_new(true).append(true).open(&path)?;
+            lock.lock_shared()?;
+            // Somebody who tidies up may have been faster than the lock; after it nobody can.
+            if path.exists() {
+                return Ok(Self { name, path, _lock: lock });
+            }
+        }
+    }
+}
+
+/// Whether every process of this owner is gone.
+pub(super) fn is_gone(state_dir: &Path, name: &str) -> io::Result<bool> {
+    match File::options().append(true).open(state_dir.join(FOLDER).join(name)) {
+        Ok(file) => match file.try_lock() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes the files of owners that are gone and have nothing set aside.
+pub(super) fn tidy(state_dir: &Path, still_needed: &dyn Fn(&str) -> bool) {
+    let Ok(files) = std::fs::read_dir(state_dir.join(FOLDER)) else { return };
+    for file in files.flatten() {
+        let name = file.file_name().to_string_lossy().into_owned();
+        if still_needed(&name) {
+            continue;
+        }
+        let Ok(opened) = File::options().append(true).open(file.path()) else { continue };
+        if opened.try_lock().is_ok() {
+            // Still locked while it goes, so that nobody who just made it believes that it is there.
+            let _ = std::fs::remove_file(file.path());
+        }
+    }
+}
