@@ -17,13 +17,13 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OnceCell;
 use tollgate_shared::identity::{Agent, Identity};
 use tollgate_shared::ids::EntryId;
 use tollgate_shared::ledger::{Ledger, LedgerError, NewEntry};
 use tollgate_shared::money::{Currency, Money};
 use tollgate_shared::receipt::{Outcome, Receipt};
 use tollgate_shared::state_dir::StateDir;
-use tokio::sync::OnceCell;
 
 pub use estimate::Estimate;
 pub use owner::OWNER_FILE_VARIABLE;
@@ -293,7 +293,11 @@ impl Budgets {
         for orphan in &orphans {
             let entry = NewEntry::receipt(&orphan.receipt()).map_err(|error| LedgerError::Append(error.to_string()))?;
             ledger.append_once(entry).await?;
-            tracing::warn!(server = orphan.server, tool = orphan.tool, "the caller of this call died before its receipt");
+            tracing::warn!(
+                server = orphan.server,
+                tool = orphan.tool,
+                "the caller of this call died before its receipt"
+            );
         }
         Ok(!orphans.is_empty())
     }

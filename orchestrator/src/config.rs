@@ -181,8 +181,23 @@ impl House {
             }
         }
         let common_arguments = common_arguments(&settings, &state_dir)?;
-        let description = [settings.describe(), tables_only(&foreign.describe()), tables_only(&budget.describe()), tables_only(&gateway.describe())].concat();
-        Ok(Self { servers, prices: settings.prices, workspace, common_arguments, gateway: gateway.own, budget: budget.own, state_dir, description })
+        let description = [
+            settings.describe(),
+            tables_only(&foreign.describe()),
+            tables_only(&budget.describe()),
+            tables_only(&gateway.describe()),
+        ]
+        .concat();
+        Ok(Self {
+            servers,
+            prices: settings.prices,
+            workspace,
+            common_arguments,
+            gateway: gateway.own,
+            budget: budget.own,
+            state_dir,
+            description,
+        })
     }
 }
 
@@ -253,7 +268,10 @@ fn foreign_server(
     match &server.url {
         None => ensure!(!server.command.is_empty(), "it has neither `command` nor `url`"),
         Some(_) if !server.command.is_empty() => bail!("it has both `command` and `url`"),
-        Some(url) => ensure!(is_safe_url(url, &server.headers), "`url` is not http:// or https://, or sends `headers` unencrypted to another machine"),
+        Some(url) => ensure!(
+            is_safe_url(url, &server.headers),
+            "`url` is not http:// or https://, or sends `headers` unencrypted to another machine"
+        ),
     }
     Ok(ServerSpec {
         name: name.to_owned(),
@@ -276,9 +294,9 @@ fn is_safe_url(url: &str, headers: &BTreeMap<String, String>) -> bool {
     let Some(rest) = url.strip_prefix("http://") else { return url.starts_with("https://") };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let host = authority.rsplit('@').next().unwrap_or_default();
-    let local = ["127.0.0.1", "localhost", "[::1]"].iter().any(|name| {
-        host.strip_prefix(name).is_some_and(|port| port.is_empty() || port.starts_with(':'))
-    });
+    let local = ["127.0.0.1", "localhost", "[::1]"]
+        .iter()
+        .any(|name| host.strip_prefix(name).is_some_and(|port| port.is_empty() || port.starts_with(':')));
     local || headers.is_empty()
 }
 
@@ -390,7 +408,9 @@ mod tests {
         for url in ["https://example.com/mcp", "http://127.0.0.1:1/mcp", "http://localhost/mcp", "http://[::1]:1"] {
             assert!(is_safe_url(url, &headers), "{url}");
         }
-        for url in ["http://example.com", "http://localhost.example.com", "http://127.0.0.1@example.com/", "ftp://127.0.0.1"] {
+        for url in
+            ["http://example.com", "http://localhost.example.com", "http://127.0.0.1@example.com/", "ftp://127.0.0.1"]
+        {
             assert!(!is_safe_url(url, &headers), "{url}");
         }
     }

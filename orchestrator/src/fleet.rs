@@ -19,8 +19,8 @@ use tollgate_shared::receipt::{Outcome, RECEIPT_META_KEY, Receipt};
 
 use crate::budget::Budgets;
 use crate::config::{House, ServerSpec};
-use account::{Account, Admitted, PendingCall};
 pub(crate) use account::bytes_of;
+use account::{Account, Admitted, PendingCall};
 use child::{CallError, Child};
 use member::Member;
 use relay::{Changes, Facing};
@@ -255,7 +255,8 @@ impl Fleet {
             let message = format!("the answer has {bytes} bytes, and at most {limit} are taken; the work was done");
             let code = Some("answer_too_large".to_owned());
             let receipt = self.account.priced(&member.spec, call, Outcome::Failed, code, || limit).await?;
-            let structured = failure("answer_too_large", &message, "ask for less, or raise the server's answer_bytes_max");
+            let structured =
+                failure("answer_too_large", &message, "ask for less, or raise the server's answer_bytes_max");
             return Ok(Called { is_error: true, structured, receipt });
         }
         let is_error = result.is_error.unwrap_or(false);

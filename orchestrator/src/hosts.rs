@@ -92,9 +92,9 @@ impl Host {
                 home.join("Library/Application Support/Claude/claude_desktop_config.json")
             }
             Self::ClaudeDesktop => settings.join("Claude/claude_desktop_config.json"),
-            Self::Codex => std::env::var_os("CODEX_HOME")
-                .map_or_else(|| home.join(".codex"), PathBuf::from)
-                .join("config.toml"),
+            Self::Codex => {
+                std::env::var_os("CODEX_HOME").map_or_else(|| home.join(".codex"), PathBuf::from).join("config.toml")
+            }
             Self::Cursor => workspace.join(".cursor/mcp.json"),
             Self::Vscode => workspace.join(".vscode/mcp.json"),
             Self::Goose => settings.join("goose/config.yaml"),
@@ -182,7 +182,9 @@ impl Plan {
         // Several changes in a row are undone together, as long as nobody else made one between.
         let earlier = fs::read_to_string(&self.undo).ok().and_then(|text| serde_json::from_str::<Undo>(&text).ok());
         let before = match earlier {
-            Some(earlier) if earlier.path == self.path && Some(&earlier.after) == self.before.as_ref() => earlier.before,
+            Some(earlier) if earlier.path == self.path && Some(&earlier.after) == self.before.as_ref() => {
+                earlier.before
+            }
             _ => self.before.clone(),
         };
         let undo = Undo { path: self.path.clone(), before, after: self.after.clone() };
@@ -214,8 +216,7 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".tollgate-{}", std::process::id()));
     let beside = PathBuf::from(beside);
-    let mut file =
-        fs::File::options().write(true).create_new(true).mode(0o600).open(&beside).with_context(context)?;
+    let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&beside).with_context(context)?;
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| {
         if let Ok(metadata) = fs::metadata(path) {
             fs::set_permissions(&beside, metadata.permissions())?;

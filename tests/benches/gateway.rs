@@ -131,7 +131,9 @@ fn main() {
             &config("budget", "[budget]\nper_day_usd = \"1000\"\n\n[prices]\n\"fixture.echo\" = \"0.00001\"\n\n"),
         ),
     ];
-    for proxy in std::env::var("TOLLGATE_BENCH_PROXIES").unwrap_or_default().split(';').filter(|proxy| !proxy.is_empty()) {
+    for proxy in
+        std::env::var("TOLLGATE_BENCH_PROXIES").unwrap_or_default().split(';').filter(|proxy| !proxy.is_empty())
+    {
         let (name, line) = proxy.split_once('=').expect("name=command");
         let mut words = line.split_whitespace().map(|word| word.replace("{fixture}", fixture.to_str().unwrap()));
         let mut command = Command::new(words.next().unwrap());

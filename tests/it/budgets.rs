@@ -146,7 +146,8 @@ fn metered_call_stops_at_what_is_left_and_costs_nothing() {
     for number in 0..30 {
         fs::write(world.path().join(format!("{number}.py")), format!("x = {number}\n")).unwrap();
     }
-    let batch = |globs: &str| json_of(world.path(), &["call", "ralph", "verify_batch", &json!({"globs": [globs]}).to_string()]);
+    let batch =
+        |globs: &str| json_of(world.path(), &["call", "ralph", "verify_batch", &json!({"globs": [globs]}).to_string()]);
     let few = batch("[1-4].py");
     assert_eq!((&few["result"]["verdict"], &few["receipt"]["amount"]), (&json!("pass"), &json!("0.0076")), "{few}");
     let many = batch("*.py");
@@ -160,7 +161,8 @@ fn bytes_and_seconds_of_a_foreign_server_are_paid_for() {
     let world = world("per_call_usd = \"0.25\"", ["0", "0", "0", "0"]);
     let config = fs::read_to_string(world.path().join("tollgate.toml")).unwrap();
     let price = "price = { per_call_usd = \"0.01\", per_byte_usd = \"0.0001\", per_second_usd = \"0.001\" }\nanswer_bytes_max = 1000\n";
-    fs::write(world.path().join("tollgate.toml"), config.replace("[servers.f0]\n", &format!("[servers.f0]\n{price}"))).unwrap();
+    fs::write(world.path().join("tollgate.toml"), config.replace("[servers.f0]\n", &format!("[servers.f0]\n{price}")))
+        .unwrap();
     let call = |text: String| json_of(world.path(), &["call", "f0", "echo", &json!({ "text": text }).to_string()]);
     let answered = call("hello".into());
     let lines = answered["receipt"]["lines"].as_array().unwrap();

@@ -121,7 +121,8 @@ async fn denied_tools_are_neither_seen_nor_called() {
         assert!(answer.to_string().len() < 2_000);
     }
     // The tool that calls tools calls none that is not shown.
-    let around = json!({"name": "tollgate__call_tool", "arguments": {"name": "fixture__note", "arguments": {"text": "x"}}});
+    let around =
+        json!({"name": "tollgate__call_tool", "arguments": {"name": "fixture__note", "arguments": {"text": "x"}}});
     assert!(gateway.request("tools/call", around).await.get("error").is_some());
     assert!(!world.path().join("notes").exists());
     let reader = serve(world.path(), &["--profile", "reader"]);
@@ -180,7 +181,10 @@ async fn taken_back_and_late_calls_are_stopped_and_have_their_receipts() {
         "io.modelcontextprotocol/clientInfo": {"name": "tollgate-tests", "version": "1"},
     });
     let params = json!({"name": "fixture__sleep", "arguments": {"ms": 60_000}, "_meta": meta});
-    gateway.write(&line(json!({"jsonrpc": "2.0", "id": "mine", "method": "tools/call", "params": params}))).await.unwrap();
+    gateway
+        .write(&line(json!({"jsonrpc": "2.0", "id": "mine", "method": "tools/call", "params": params})))
+        .await
+        .unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
     let cancelled = json!({"requestId": "mine"});
     gateway
@@ -221,14 +225,22 @@ async fn a_hostile_server_cannot_crowd_out_nor_pass_for_the_others() {
     let world = world("");
     let config = fs::read_to_string(world.path().join("tollgate.toml")).unwrap();
     let hostile = format!("[servers.hostile]\ncommand = {:?}\nargs = [\"--hostile\"]\n", program("mcp-fixture"));
-    fs::write(world.path().join("tollgate.toml"), format!("{config}\n[gateway]\nsearch_above_tokens = 100000000\n\n{hostile}")).unwrap();
+    fs::write(
+        world.path().join("tollgate.toml"),
+        format!("{config}\n[gateway]\nsearch_above_tokens = 100000000\n\n{hostile}"),
+    )
+    .unwrap();
     let gateway = serve(world.path(), &[]);
     let shown = names(&gateway).await;
     let of_hostile = shown.iter().filter(|name| name.starts_with("hostile__")).count();
     assert!((1..=2_000).contains(&of_hostile), "{of_hostile}");
     let distinct: std::collections::BTreeSet<&String> = shown.iter().collect();
     assert_eq!(distinct.len(), shown.len());
-    assert!(shown.iter().all(|name| name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')));
+    assert!(
+        shown
+            .iter()
+            .all(|name| name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-'))
+    );
     // What calls itself by another's name is still its own, and its word about money is not taken.
     let called = gateway.call("ralph__verify_file", json!({"path": "a.py"})).await;
     assert_eq!((called.receipt.server.as_str(), called.structured["verdict"].as_str()), ("ralph", Some("pass")));
@@ -301,18 +313,30 @@ fn over_http_only_who_knows_the_token_and_no_web_page() {
     let call = json!({"name": "fixture__echo", "arguments": {"text": "over http"}});
     let (status, answer) = gateway.post("tools/call", call.clone(), &[("Authorization", &bearer)]);
     assert!(status == 200 && answer.contains("over http") && answer.contains("io.tollgate/receipt"), "{answer}");
-    for wrong in ["Bearer correct horse battery stapl", "Bearer ", "Basic correct horse battery staple", &bearer.to_uppercase()] {
+    for wrong in
+        ["Bearer correct horse battery stapl", "Bearer ", "Basic correct horse battery staple", &bearer.to_uppercase()]
+    {
         let (status, answer) = gateway.post("tools/call", call.clone(), &[("Authorization", wrong)]);
         assert_eq!(status, 401, "{wrong}: {answer}");
     }
     assert_eq!(gateway.post("tools/call", call.clone(), &[]).0, 401);
     // A name that an attacker's DNS points here, and a page that a browser shows.
-    for (name, value) in [("Host", "evil.example"), ("Host", "evil.example:80"), ("Origin", "http://evil.example"), ("Origin", "null"), ("Origin", "http://127.0.0.1:1"), ("Origin", "http://localhost.evil.example")] {
+    for (name, value) in [
+        ("Host", "evil.example"),
+        ("Host", "evil.example:80"),
+        ("Origin", "http://evil.example"),
+        ("Origin", "null"),
+        ("Origin", "http://127.0.0.1:1"),
+        ("Origin", "http://localhost.evil.example"),
+    ] {
         let (status, answer) = gateway.post("tools/call", call.clone(), &[("Authorization", &bearer), (name, value)]);
         assert_eq!(status, 403, "{name}: {value}: {answer}");
     }
     assert_eq!(costs(world.path())["groups"]["over-http"]["calls"], 1);
-    assert_eq!(gateway.post("tools/call", call, &[("Authorization", &bearer), ("Origin", &format!("http://{}", gateway.1))]).0, 200);
+    assert_eq!(
+        gateway.post("tools/call", call, &[("Authorization", &bearer), ("Origin", &format!("http://{}", gateway.1))]).0,
+        200
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod database;
 mod deploy;
 mod gateway;
 mod git;
+mod hosts;
 mod house;
 mod ledger;
 mod orchestrator;

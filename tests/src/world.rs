@@ -44,6 +44,14 @@ fn build(name: &str) -> PathBuf {
     let release = folder.file_name().is_some_and(|name| name == "release");
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(["build", "--workspace", "--quiet", "--bin", name]).current_dir(repository_root());
+    // What Cargo says of this package to its tests is not for another Cargo: build scripts that look at it would run
+    // again, and with them half of what was built for the tests themselves.
+    for (name, _) in std::env::vars_os() {
+        let of_this_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_CFG_"];
+        if name.to_str().is_some_and(|name| of_this_package.iter().any(|prefix| name.starts_with(prefix))) {
+            command.env_remove(name);
+        }
+    }
     if release {
         command.arg("--release");
     }

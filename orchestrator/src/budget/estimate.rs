@@ -26,7 +26,13 @@ impl Estimate {
 
     /// Estimates a call of `tool`, which its server listed like this, with `arguments`.
     #[must_use]
-    pub fn of(spec: &ServerSpec, tool: &str, listed: Option<&Tool>, arguments: &JsonObject, prices: &PriceList) -> Self {
+    pub fn of(
+        spec: &ServerSpec,
+        tool: &str,
+        listed: Option<&Tool>,
+        arguments: &JsonObject,
+        prices: &PriceList,
+    ) -> Self {
         if !spec.own {
             return Self::exactly(spec.price.most(spec, tool, arguments, prices));
         }

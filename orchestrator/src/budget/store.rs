@@ -236,10 +236,8 @@ fn count_new(step: &Transaction<'_>, ledger: &Connection) -> Result<bool, Failur
 }
 
 fn is_the_same_ledger(ledger: &Connection, seq: i64, hash: &[u8]) -> rusqlite::Result<bool> {
-    let there: Option<Vec<u8>> = ledger
-        .prepare_cached("SELECT hash FROM entry WHERE seq = ?")?
-        .query_row([seq], |row| row.get(0))
-        .optional()?;
+    let there: Option<Vec<u8>> =
+        ledger.prepare_cached("SELECT hash FROM entry WHERE seq = ?")?.query_row([seq], |row| row.get(0)).optional()?;
     Ok(there.as_deref() == Some(hash))
 }
 
@@ -315,9 +313,11 @@ fn set_aside(step: &Transaction<'_>, limits: &BudgetConfig, intent: &Intent, own
     for (scope, name, limit_usd, used) in standing {
         let used_usd = used + amount;
         if used_usd.times(5) >= limit_usd.times(4) && !limit_usd.is_zero() {
-            let new = step
-                .prepare_cached("INSERT OR IGNORE INTO warned VALUES (?, ?, ?)")?
-                .execute(params![scope.as_str(), name, limit_usd.to_string()])?;
+            let new = step.prepare_cached("INSERT OR IGNORE INTO warned VALUES (?, ?, ?)")?.execute(params![
+                scope.as_str(),
+                name,
+                limit_usd.to_string()
+            ])?;
             if new == 1 {
                 warnings.push(Warning { scope, name, limit_usd, used_usd });
             }
@@ -349,9 +349,11 @@ fn reservations(step: &Transaction<'_>) -> Result<Vec<Row>, Failure> {
 }
 
 fn forget_old_days(step: &Transaction<'_>, now: Timestamp) -> Result<(), Failure> {
-    let long_ago = now.checked_sub(jiff::SignedDuration::from_hours(24 * i64::from(DAYS_KEPT))).map_err(Failure::other)?;
+    let long_ago =
+        now.checked_sub(jiff::SignedDuration::from_hours(24 * i64::from(DAYS_KEPT))).map_err(Failure::other)?;
     step.prepare_cached("DELETE FROM spent WHERE scope <> 'task' AND day < ?")?.execute([day_of(long_ago)])?;
-    step.prepare_cached("DELETE FROM warned WHERE scope <> 'task' AND substr(name, 1, 10) < ?")?.execute([day_of(long_ago)])?;
+    step.prepare_cached("DELETE FROM warned WHERE scope <> 'task' AND substr(name, 1, 10) < ?")?
+        .execute([day_of(long_ago)])?;
     Ok(())
 }
 

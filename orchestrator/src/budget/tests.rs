@@ -178,7 +178,11 @@ async fn another_ledger_in_the_place_of_the_old_one_is_counted_anew() {
 
 #[tokio::test]
 async fn a_metered_call_gets_what_is_left_when_its_most_does_not_fit() {
-    let house = House::new(BudgetConfig { per_call_usd: Some(usd("0.5")), per_day_usd: Some(usd("0.6")), ..BudgetConfig::default() });
+    let house = House::new(BudgetConfig {
+        per_call_usd: Some(usd("0.5")),
+        per_day_usd: Some(usd("0.6")),
+        ..BudgetConfig::default()
+    });
     let (ledger, budgets) = house.spender();
     let metered = || {
         let mut intent = intent("a", None, Money::ZERO);

@@ -48,7 +48,12 @@ impl ForeignPrice {
         let mut lines = Vec::new();
         let mut sell = |sku: String, quantity: u64, unit_price: Money| {
             if !unit_price.is_zero() && quantity > 0 {
-                lines.push(ReceiptLine { sku: Sku::from(sku), quantity, unit_price, amount: unit_price.times(quantity) });
+                lines.push(ReceiptLine {
+                    sku: Sku::from(sku),
+                    quantity,
+                    unit_price,
+                    amount: unit_price.times(quantity),
+                });
             }
         };
         let name = format!("{}.{tool}", spec.name);

@@ -243,7 +243,12 @@ impl Account {
         }
     }
 
-    async fn append(&self, call: &PendingCall, receipt: &Receipt, mut entries: Vec<NewEntry>) -> Result<(), LedgerError> {
+    async fn append(
+        &self,
+        call: &PendingCall,
+        receipt: &Receipt,
+        mut entries: Vec<NewEntry>,
+    ) -> Result<(), LedgerError> {
         entries.extend(self.warnings(call, receipt.id)?);
         entries.push(NewEntry::receipt(receipt).map_err(|error| LedgerError::Append(error.to_string()))?);
         self.ledger.append(entries).await

@@ -154,8 +154,9 @@ impl Child {
         let mut headers = std::collections::HashMap::new();
         for (name, value) in &spec.headers {
             let name: http::HeaderName = name.parse().with_context(|| format!("headers: `{name}` is not a name"))?;
-            let mut value: http::HeaderValue =
-                value.parse().with_context(|| format!("headers: the value of `{name}` has characters that none can have"))?;
+            let mut value: http::HeaderValue = value
+                .parse()
+                .with_context(|| format!("headers: the value of `{name}` has characters that none can have"))?;
             value.set_sensitive(true);
             headers.insert(name, value);
         }
@@ -171,8 +172,7 @@ impl Child {
         transport: T,
         mode: ClientLifecycleMode,
     ) -> anyhow::Result<(RunningService<RoleClient, Relay>, Arc<Inbox>)> {
-        let inbox =
-            Inbox::new(&spec.name, fleet.facing().legacy, Arc::clone(fleet.changes()), fleet.client.clone());
+        let inbox = Inbox::new(&spec.name, fleet.facing().legacy, Arc::clone(fleet.changes()), fleet.client.clone());
         let relay = Relay { inbox: Arc::clone(&inbox), facing: fleet.facing().clone() };
         let transport = Tapped { transport, inbox: Arc::clone(&inbox) };
         let service = timeout(START_MAX, relay.serve_with_lifecycle(transport, mode))
@@ -255,7 +255,12 @@ impl Child {
     /// Returns the tool of this name as the server lists it, asked for once.
     pub(crate) async fn listed(&self, name: &str) -> Option<Tool> {
         let tools = self.tools.get_or_try_init(|| self.tools()).await;
-        tools.inspect_err(|error| tracing::warn!(%error, "no price list")).ok()?.iter().find(|tool| tool.name == name).cloned()
+        tools
+            .inspect_err(|error| tracing::warn!(%error, "no price list"))
+            .ok()?
+            .iter()
+            .find(|tool| tool.name == name)
+            .cloned()
     }
 
     /// Calls a tool and waits for the answer, at most `limit`; then the server is told to stop.

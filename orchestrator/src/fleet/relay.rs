@@ -187,7 +187,10 @@ impl Inbox {
                     (Some(port), None) => drop(port.sender.try_send(Said::Log(Box::new(log)))),
                     // Nothing says which of several calls it belongs to. In a session they are one client's.
                     _ if self.legacy => self.changes.tell(Change::Log(Box::new(log))),
-                    _ => tracing::debug!(server = self.server, "a log message that belongs to no one call is not passed on"),
+                    _ => tracing::debug!(
+                        server = self.server,
+                        "a log message that belongs to no one call is not passed on"
+                    ),
                 }
                 None
             }

@@ -151,7 +151,9 @@ impl Backends {
         let mut taken = BTreeSet::from([format!("{BUILT_IN}__{COST_REPORT}")]);
         let listings = join_all(self.ready().await.into_iter().map(|(member, child)| async move {
             let listed = match child {
-                Ok(child) if child.capabilities().tools.is_some() => child.tools().await.map_err(|error| format!("{error:#}")),
+                Ok(child) if child.capabilities().tools.is_some() => {
+                    child.tools().await.map_err(|error| format!("{error:#}"))
+                }
                 Ok(_) => Ok(Vec::new()),
                 Err(reason) => Err(reason),
             };
@@ -268,9 +270,10 @@ impl Backends {
         if let Some(member) = resources.routes.get(uri) {
             return Some(own(*member));
         }
-        let by_name = self.fleet.members().iter().position(|member| {
-            uri.strip_prefix(member.spec.name.as_str()).is_some_and(|rest| rest.starts_with('+'))
-        });
+        let by_name =
+            self.fleet.members().iter().position(|member| {
+                uri.strip_prefix(member.spec.name.as_str()).is_some_and(|rest| rest.starts_with('+'))
+            });
         let by_template = || {
             let of = |template: &str| template.split('{').next().unwrap_or_default().to_owned();
             let mut matching = resources.template_routes.iter().filter(|(template, _)| uri.starts_with(&of(template)));
@@ -304,7 +307,8 @@ impl Tools {
         shown.name = name.clone().into();
         let schema = bytes_of(&tool.input_schema.as_ref());
         let description = tool.description.as_ref().map_or(0, |text| text.len());
-        self.tokens += (name.len() + description + usize::try_from(schema).unwrap_or(usize::MAX)).div_ceil(BYTES_PER_TOKEN);
+        self.tokens +=
+            (name.len() + description + usize::try_from(schema).unwrap_or(usize::MAX)).div_ceil(BYTES_PER_TOKEN);
         self.routes.insert(name, Route { member, tool: Arc::new(tool) });
         self.listed.push(shown);
     }

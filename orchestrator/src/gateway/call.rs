@@ -132,7 +132,10 @@ impl Front {
             Ended::TimedOut | Ended::Cancelled => {
                 let timed_out = matches!(ended, Ended::TimedOut);
                 let (code, message) = if timed_out {
-                    ("timeout", format!("no answer within {} ms; the call was cancelled", spec.call_timeout.as_millis()))
+                    (
+                        "timeout",
+                        format!("no answer within {} ms; the call was cancelled", spec.call_timeout.as_millis()),
+                    )
                 } else {
                     ("cancelled", "the client took the call back".to_owned())
                 };

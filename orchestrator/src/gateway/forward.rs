@@ -5,7 +5,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use rmcp::model::{
-    ClientRequest, ErrorData, ProgressNotification, ProtocolVersion, RequestMetaObject, ServerNotification, ServerResult,
+    ClientRequest, ErrorData, ProgressNotification, ProtocolVersion, RequestMetaObject, ServerNotification,
+    ServerResult,
 };
 use rmcp::service::{PeerRequestOptions, RequestContext, RoleServer, ServiceError};
 
@@ -89,8 +90,8 @@ pub(crate) async fn forward(
 /// what a server in a session does not expect.
 pub(crate) fn meta_for(child: &Child, context: &RequestContext<RoleServer>) -> RequestMetaObject {
     let mut meta = context.meta.clone();
-    let speaks_the_same = child.is_modern()
-        && meta.protocol_version().is_some_and(|version| version >= ProtocolVersion::V_2026_07_28);
+    let speaks_the_same =
+        child.is_modern() && meta.protocol_version().is_some_and(|version| version >= ProtocolVersion::V_2026_07_28);
     meta.0.0.retain(|key, _| {
         key != "progressToken"
             && !key.starts_with(OWN_META_PREFIX)

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use rmcp::ServerHandler;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CancelTaskParams, CancelTaskRequest, ClientRequest, CompleteRequest,
     CompleteRequestParams, CompleteResult, DiscoverResult, ErrorData, GetPromptRequest, GetPromptRequestParams,
@@ -13,7 +14,6 @@ use rmcp::model::{
     UpdateTaskParams, UpdateTaskRequest,
 };
 use rmcp::service::{NotificationContext, Peer, RequestContext, RoleServer, SubscriptionContext};
-use rmcp::ServerHandler;
 use serde_json::json;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -138,11 +138,10 @@ impl ServerHandler for Front {
     ) -> Result<InitializeResult, ErrorData> {
         let negotiated = self.negotiate_initialize(&request)?;
         context.peer.set_peer_info(request.clone());
-        let place = Arc::clone(&self.gateway.sessions).try_acquire_owned().map_err(|_| {
-            ErrorData::internal_error("there are too many sessions; end one of them", None)
-        })?;
-        let facing =
-            Facing { legacy: true, capabilities: request.capabilities, client: request.client_info };
+        let place = Arc::clone(&self.gateway.sessions)
+            .try_acquire_owned()
+            .map_err(|_| ErrorData::internal_error("there are too many sessions; end one of them", None))?;
+        let facing = Facing { legacy: true, capabilities: request.capabilities, client: request.client_info };
         let fleet = self.gateway.fleet.for_session(facing, context.peer.clone());
         let backends = Backends::new(fleet, Arc::clone(&self.gateway.policy));
         if self.session.set(Session { backends: Arc::clone(&backends), _place: place }).is_err() {
@@ -438,7 +437,8 @@ impl ServerHandler for Front {
         let (member, id) = self.task_owner(&backends, &request.task_id).await?;
         let shown = std::mem::replace(&mut request.task_id, id);
         request.meta = None;
-        match self.ask(&backends, member, ClientRequest::GetTaskRequest(GetTaskRequest::new(request)), &context).await? {
+        match self.ask(&backends, member, ClientRequest::GetTaskRequest(GetTaskRequest::new(request)), &context).await?
+        {
             ServerResult::GetTaskResult(mut result) => {
                 result.task.task.task_id = shown;
                 Ok(result)
@@ -447,7 +447,11 @@ impl ServerHandler for Front {
         }
     }
 
-    async fn update_task(&self, mut request: UpdateTaskParams, context: RequestContext<RoleServer>) -> Result<(), ErrorData> {
+    async fn update_task(
+        &self,
+        mut request: UpdateTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
         let backends = self.backends().await;
         let (member, id) = self.task_owner(&backends, &request.task_id).await?;
         (request.task_id, request.meta) = (id, None);
@@ -455,7 +459,11 @@ impl ServerHandler for Front {
         self.ask(&backends, member, request, &context).await.map(drop)
     }
 
-    async fn cancel_task(&self, mut request: CancelTaskParams, context: RequestContext<RoleServer>) -> Result<(), ErrorData> {
+    async fn cancel_task(
+        &self,
+        mut request: CancelTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
         let backends = self.backends().await;
         let (member, id) = self.task_owner(&backends, &request.task_id).await?;
         (request.task_id, request.meta) = (id, None);

@@ -155,7 +155,8 @@ impl Token {
 
     fn is_in(&self, headers: &HeaderMap) -> bool {
         let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let bearer = given.and_then(|text| text.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let bearer =
+            given.and_then(|text| text.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         bearer.is_some_and(|(_, token)| Self::of(token.trim()).0 == self.0)
     }
 }
@@ -209,7 +210,14 @@ mod tests {
         let token = Token::of("0123456789abcdef");
         let with = |value: &str| HeaderMap::from_iter([(AUTHORIZATION, http::HeaderValue::from_str(value).unwrap())]);
         assert!(token.is_in(&with("Bearer 0123456789abcdef")) && token.is_in(&with("bearer 0123456789abcdef")));
-        for wrong in ["Bearer 0123456789abcde", "Bearer 0123456789abcdeF", "Basic 0123456789abcdef", "0123456789abcdef", "Bearer", ""] {
+        for wrong in [
+            "Bearer 0123456789abcde",
+            "Bearer 0123456789abcdeF",
+            "Basic 0123456789abcdef",
+            "0123456789abcdef",
+            "Bearer",
+            "",
+        ] {
             assert!(!token.is_in(&with(wrong)), "{wrong}");
         }
         assert!(!token.is_in(&HeaderMap::new()));

@@ -71,7 +71,9 @@ impl Policy {
     /// Whether the tool of this name in the catalogue may be seen and called.
     #[must_use]
     pub fn permits(&self, name: &str) -> bool {
-        self.rules.iter().all(|(allow, deny)| allow.as_ref().is_none_or(|allow| allow.is_match(name)) && !deny.is_match(name))
+        self.rules
+            .iter()
+            .all(|(allow, deny)| allow.as_ref().is_none_or(|allow| allow.is_match(name)) && !deny.is_match(name))
     }
 }
 

@@ -73,8 +73,7 @@ fn call_schema() -> JsonObject {
 
 /// Answers a search.
 pub(super) fn search(tools: &Tools, arguments: JsonObject) -> Result<Value, String> {
-    let request: SearchRequest =
-        serde_json::from_value(Value::Object(arguments)).map_err(|error| error.to_string())?;
+    let request: SearchRequest = serde_json::from_value(Value::Object(arguments)).map_err(|error| error.to_string())?;
     let words: Vec<String> = request
         .query
         .split(|c: char| !c.is_alphanumeric())

@@ -49,7 +49,8 @@ impl Format {
         let mut file: Value = if text.trim().is_empty() {
             json!({})
         } else {
-            serde_json::from_str(text).context("it is not plain JSON (comments are not kept, so it is left as it is)")?
+            serde_json::from_str(text)
+                .context("it is not plain JSON (comments are not kept, so it is left as it is)")?
         };
         let key = match self {
             Self::VsCode => "servers",
@@ -175,10 +176,26 @@ mod tests {
     #[test]
     fn json_of_each_host_keeps_what_was_there_and_its_order() {
         for (format, before, place) in [
-            (Format::McpServers, r#"{"zebra": 1, "mcpServers": {"other": {"command": "x", "env": {"K": "v"}}}, "apple": null}"#, "/mcpServers"),
-            (Format::VsCode, r#"{"inputs": [{"id": "t"}], "servers": {"other": {"type": "http", "url": "http://x"}}}"#, "/servers"),
-            (Format::OpenCode, r#"{"$schema": "https://opencode.ai/config.json", "mcp": {"other": {"type": "remote", "url": "u"}}}"#, "/mcp"),
-            (Format::Zed, r#"{"theme": "One Dark", "context_servers": {"other": {"settings": {}}}}"#, "/context_servers"),
+            (
+                Format::McpServers,
+                r#"{"zebra": 1, "mcpServers": {"other": {"command": "x", "env": {"K": "v"}}}, "apple": null}"#,
+                "/mcpServers",
+            ),
+            (
+                Format::VsCode,
+                r#"{"inputs": [{"id": "t"}], "servers": {"other": {"type": "http", "url": "http://x"}}}"#,
+                "/servers",
+            ),
+            (
+                Format::OpenCode,
+                r#"{"$schema": "https://opencode.ai/config.json", "mcp": {"other": {"type": "remote", "url": "u"}}}"#,
+                "/mcp",
+            ),
+            (
+                Format::Zed,
+                r#"{"theme": "One Dark", "context_servers": {"other": {"settings": {}}}}"#,
+                "/context_servers",
+            ),
         ] {
             let added = format.add(before, &entries()).unwrap();
             let mut after: Value = serde_json::from_str(&added).unwrap();
@@ -196,14 +213,16 @@ mod tests {
 
     #[test]
     fn codex_keeps_comments_and_refuses_what_it_cannot_add_to() {
-        let before = "# mine\nmodel = \"o4\" # best\n\n[mcp_servers.other]\ncommand = \"x\"\n\n[profiles.a]\nmodel = \"b\"";
+        let before =
+            "# mine\nmodel = \"o4\" # best\n\n[mcp_servers.other]\ncommand = \"x\"\n\n[profiles.a]\nmodel = \"b\"";
         let added = Format::Codex.add(before, &entries()).unwrap();
         assert!(added.starts_with(before), "{added}");
         let read: toml::Table = toml::from_str(&added).unwrap();
         assert_eq!(read["mcp_servers"]["tollgate"]["args"][2].as_str(), Some("/w/a \"b\"/tollgate.toml"));
         assert_eq!(Format::Codex.add(&added, &entries()).unwrap(), added);
         assert!(Format::Codex.add("", &entries()).unwrap().starts_with("[mcp_servers.tollgate]"));
-        for text in ["mcp_servers = { other = { command = \"x\" } }", "a = ", "[mcp_servers.tollgate]\ncommand = \"y\""] {
+        for text in ["mcp_servers = { other = { command = \"x\" } }", "a = ", "[mcp_servers.tollgate]\ncommand = \"y\""]
+        {
             assert!(Format::Codex.add(text, &entries()).is_err(), "{text}");
         }
     }
@@ -219,7 +238,12 @@ mod tests {
         for text in ["", "GOOSE_MODE: auto", "extensions:\n", "a: 1\nextensions:\n"] {
             assert!(Format::Goose.add(text, &entries()).unwrap().contains("tollgate"), "{text}");
         }
-        for text in ["extensions: { developer: { enabled: true } }\n", "extensions:\n    developer:\n        enabled: true\n", "a: [", "- a\n"] {
+        for text in [
+            "extensions: { developer: { enabled: true } }\n",
+            "extensions:\n    developer:\n        enabled: true\n",
+            "a: [",
+            "- a\n",
+        ] {
             assert!(Format::Goose.add(text, &entries()).is_err(), "{text}");
         }
     }

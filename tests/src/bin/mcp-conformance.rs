@@ -22,8 +22,7 @@ use tokio::sync::broadcast;
 use tollgate_shared::ids::EntryId;
 
 /// A red pixel.
-const PNG: &str =
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8/5+hHgAHggJ/PchI7wAAAABJRU5ErkJggg==";
+const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8/5+hHgAHggJ/PchI7wAAAABJRU5ErkJggg==";
 
 /// Silence.
 const WAV: &str = "UklGRiQAAABXQVZFZm10IBAAAAABAAEARKwAAIhYAQACABAAZGF0YQAAAAA=";
@@ -71,22 +70,41 @@ fn roots() -> Value {
 
 fn tools() -> Value {
     let plain = json!({ "type": "object", "properties": {} });
-    let with = |name: &str| json!({ "type": "object", "properties": { name: { "type": "string" } }, "required": [name] });
+    let with =
+        |name: &str| json!({ "type": "object", "properties": { name: { "type": "string" } }, "required": [name] });
     let names = [
-        "test_simple_text", "test_image_content", "test_audio_content", "test_embedded_resource",
-        "test_multiple_content_types", "test_tool_with_logging", "test_tool_with_progress", "test_error_handling",
-        "test_elicitation_sep1034_defaults", "test_elicitation_sep1330_enums", "test_reconnection",
-        "test_missing_capability", "test_streaming_elicitation", "test_logging_tool", "test_trigger_tool_change",
-        "test_trigger_prompt_change", "test_input_required_result_elicitation", "test_input_required_result_sampling",
-        "test_input_required_result_list_roots", "test_input_required_result_request_state",
-        "test_input_required_result_multiple_inputs", "test_input_required_result_multi_round",
-        "test_input_required_result_tampered_state", "test_input_required_result_capabilities",
+        "test_simple_text",
+        "test_image_content",
+        "test_audio_content",
+        "test_embedded_resource",
+        "test_multiple_content_types",
+        "test_tool_with_logging",
+        "test_tool_with_progress",
+        "test_error_handling",
+        "test_elicitation_sep1034_defaults",
+        "test_elicitation_sep1330_enums",
+        "test_reconnection",
+        "test_missing_capability",
+        "test_streaming_elicitation",
+        "test_logging_tool",
+        "test_trigger_tool_change",
+        "test_trigger_prompt_change",
+        "test_input_required_result_elicitation",
+        "test_input_required_result_sampling",
+        "test_input_required_result_list_roots",
+        "test_input_required_result_request_state",
+        "test_input_required_result_multiple_inputs",
+        "test_input_required_result_multi_round",
+        "test_input_required_result_tampered_state",
+        "test_input_required_result_capabilities",
     ];
     let mut tools: Vec<Value> = names
         .iter()
         .map(|name| json!({ "name": name, "description": "For the conformance suite", "inputSchema": plain }))
         .collect();
-    tools.push(json!({ "name": "test_sampling", "description": "Asks the client's model", "inputSchema": with("prompt") }));
+    tools.push(
+        json!({ "name": "test_sampling", "description": "Asks the client's model", "inputSchema": with("prompt") }),
+    );
     tools.push(json!({ "name": "test_elicitation", "description": "Asks the user", "inputSchema": with("message") }));
     tools.push(json!({ "name": "json_schema_2020_12_tool", "description": "Tool with JSON Schema 2020-12 features",
         "inputSchema": schema_2020_12() }));
@@ -154,9 +172,7 @@ impl Conformance {
     /// Answers a call that needs nothing of the client.
     fn content(name: &str) -> Option<Value> {
         let image = json!({ "type": "image", "data": PNG, "mimeType": "image/png" });
-        let resource = |uri: &str, kind: &str, text: &str| {
-            json!({ "type": "resource", "resource": { "uri": uri, "mimeType": kind, "text": text } })
-        };
+        let resource = |uri: &str, kind: &str, text: &str| json!({ "type": "resource", "resource": { "uri": uri, "mimeType": kind, "text": text } });
         Some(match name {
             "test_simple_text" => said("This is a simple text response for testing."),
             "test_image_content" => json!({ "content": [image] }),
@@ -166,7 +182,8 @@ impl Conformance {
                 json!({ "content": [resource("test://embedded-resource", "text/plain", words)] })
             }
             "test_multiple_content_types" => {
-                let data = resource("test://mixed-content-resource", "application/json", r#"{"test":"data","value":123}"#);
+                let data =
+                    resource("test://mixed-content-resource", "application/json", r#"{"test":"data","value":123}"#);
                 json!({ "content": [text("Multiple content types test:"), image, data] })
             }
             "test_error_handling" => {
@@ -219,7 +236,8 @@ impl Conformance {
         match name {
             "test_tool_with_logging" => {
                 for words in ["Tool execution started", "Tool processing data", "Tool execution completed"] {
-                    let log = json!({ "method": "notifications/message", "params": { "level": "info", "data": words } });
+                    let log =
+                        json!({ "method": "notifications/message", "params": { "level": "info", "data": words } });
                     let log = ServerNotification::LoggingMessageNotification(typed::<LoggingMessageNotification>(log)?);
                     let _ = context.peer.send_notification(log).await;
                     tokio::time::sleep(PAUSE).await;
@@ -249,9 +267,7 @@ impl Conformance {
         capabilities: &ClientCapabilities,
     ) -> Result<Option<Value>, ErrorData> {
         let question = |requests: Value| json!({ "resultType": "input_required", "inputRequests": requests });
-        let with_state = |requests: Value| {
-            json!({ "resultType": "input_required", "inputRequests": requests, "requestState": self.new_state() })
-        };
+        let with_state = |requests: Value| json!({ "resultType": "input_required", "inputRequests": requests, "requestState": self.new_state() });
         let confirm = || form("Please confirm", json!({ "ok": { "type": "boolean" } }), &["ok"]);
         let kind = name.strip_prefix("test_input_required_result_").unwrap_or_default();
         Ok(Some(match kind {
@@ -309,7 +325,9 @@ impl Conformance {
                 Some(context) => json!({ "messages": [{ "role": "user", "content": text(format!("In {context}")) }] }),
                 None => {
                     let field = json!({ "context": { "type": "string" } });
-                    question(json!({ "user_context": form("What context should the prompt use?", field, &["context"]) }))
+                    question(
+                        json!({ "user_context": form("What context should the prompt use?", field, &["context"]) }),
+                    )
                 }
             },
             _ => return Ok(None),
@@ -421,7 +439,8 @@ impl ServerHandler for Conformance {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        let template = json!([{ "uriTemplate": "test://template/{id}/data", "name": "Template", "mimeType": "application/json" }]);
+        let template =
+            json!([{ "uriTemplate": "test://template/{id}/data", "name": "Template", "mimeType": "application/json" }]);
         Ok(ListResourceTemplatesResult::with_all_items(typed(template)?))
     }
 

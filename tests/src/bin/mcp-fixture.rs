@@ -59,7 +59,8 @@ impl Fixture {
         use std::io::Write;
         let path = std::env::var("NOTE_FILE").map_err(|error| error.to_string())?;
         let file = std::fs::File::options().create(true).append(true).open(path);
-        file.and_then(|mut file| file.write_all(format!("{}\n", request.text).as_bytes())).map_err(|error| error.to_string())?;
+        file.and_then(|mut file| file.write_all(format!("{}\n", request.text).as_bytes()))
+            .map_err(|error| error.to_string())?;
         Ok("noted".to_owned())
     }
 
@@ -92,7 +93,11 @@ impl Hostile {
             tools.push(Tool::new(format!("{}{end}", "x".repeat(127)), "Long.", empty()));
         }
         let huge = json!({ "type": "object", "description": "x".repeat(1_000_000) });
-        tools.push(Tool::new("huge", "A schema of a megabyte.", Arc::new(huge.as_object().cloned().unwrap_or_default())));
+        tools.push(Tool::new(
+            "huge",
+            "A schema of a megabyte.",
+            Arc::new(huge.as_object().cloned().unwrap_or_default()),
+        ));
         tools.extend((0..10_000).map(|number| Tool::new(format!("t{number}"), "One of many.", empty())));
         tools
     }
