@@ -9,9 +9,14 @@ use unicode_normalization::UnicodeNormalization;
 #[must_use]
 pub fn folded(name: &str) -> String {
     let visible: String = name.chars().filter(|c| !is_invisible(*c)).collect();
-    // Lower-casing can leave a text unnormalised and the other way round, so both are done twice.
-    let once: String = visible.nfkc().flat_map(char::to_lowercase).collect();
-    once.nfkc().flat_map(char::to_lowercase).filter(|c| !is_invisible(*c)).collect()
+    // Changing case can leave a text unnormalised and the other way round, so both are done twice.
+    let once: String = visible.nfkc().flat_map(without_case).collect();
+    once.nfkc().flat_map(without_case).filter(|c| !is_invisible(*c)).collect()
+}
+
+/// Returns `c` in lower case, by way of upper case: APFS takes `ß` for `ss` and `ς` for `σ`, which are lower case both.
+fn without_case(c: char) -> impl Iterator<Item = char> {
+    c.to_uppercase().flat_map(char::to_lowercase)
 }
 
 /// Returns whether `c` takes no room on screen: what HFS+ skips when it compares names, and what hides or reorders text.
@@ -35,6 +40,11 @@ mod tests {
         }
         assert_eq!(folded("re\u{301}sume"), folded("r\u{e9}sume"));
         assert_eq!(folded("\u{212a}elvin"), "kelvin");
+        for (one, other) in
+            [("claß", "CLASS"), ("STRAẞE", "strasse"), ("ὀδός", "ὈΔΌΣ"), ("ma\u{17f}ter", "master"), ("ﬁnal", "FINAL")]
+        {
+            assert_eq!(folded(one), folded(other), "{one}");
+        }
     }
 
     #[test]

@@ -342,6 +342,22 @@ async fn what_the_hooks_have_not_seen_is_not_committed() {
 }
 
 #[tokio::test]
+async fn state_is_hidden_however_it_is_named() {
+    let world = world_with("");
+    hook(&world, "pre-commit", "ls states/here && cat states/here/ledger.db; exit 1");
+    fs::write(world.work().join(".git/info/exclude"), "tollgate.toml\nstates\n").unwrap();
+    fs::create_dir_all(world.work().join("states")).unwrap();
+    let server = world.start_as(&[("TOLLGATE_STATE_DIR", "states/here")]);
+    stage(&world, &server, "a\n").await;
+    let answer = refused(&world, &server, "hook_failed").await;
+    assert!(world.work().join("states/here/ledger.db").exists());
+    assert!(
+        !answer["output"].as_str().unwrap().contains("SQLite") && !answer.to_string().contains("ledger.db-"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
 async fn other_calls_go_on_while_hooks_run() {
     let world = world_with("");
     hook(&world, "pre-commit", "sleep 2");

@@ -5,14 +5,14 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use git2::{Index, Oid, Signature};
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use tollgate_shared::refusal::Refusal;
 use tollgate_shared::sandbox::scratch::Scratch;
 use tollgate_shared::sandbox::{Ended, Extras, Job, Limits, Sandbox, SandboxError, Setting, toolchain};
@@ -269,7 +269,8 @@ impl Snapshot {
         // As git does: a hook that does not say what runs it is a shell's.
         let says_so = || {
             let mut start = [0; 4];
-            let read = File::open(hook).and_then(|mut file| file.read(&mut start)).unwrap_or(0);
+            let opened = openat(CWD, hook, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty());
+            let read = opened.map(File::from).ok().and_then(|mut file| file.read(&mut start).ok()).unwrap_or(0);
             start[..read].starts_with(b"#!") || &start[..read] == b"\x7fELF"
         };
         let (program, arguments) =
@@ -281,7 +282,8 @@ impl Snapshot {
             environment,
             readable,
             writable: vec![self.scratch.path().to_owned()],
-            hidden: vec![server.hooks.state.clone()],
+            // Where it is for a process that starts elsewhere.
+            hidden: vec![fs::canonicalize(&server.hooks.state).unwrap_or_else(|_| server.hooks.state.clone())],
             limits: LIMITS,
         }
     }
@@ -289,12 +291,10 @@ impl Snapshot {
     /// Reads what a commit-msg hook left; nothing of the hook is alive any more.
     fn read_message(&self) -> Result<CommitMessage, Refusal> {
         let unusable = |why: &str| hook_failed(COMMIT_MSG, &format!("left a message that cannot be taken: {why}"), b"");
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = File::options()
-            .read(true)
-            .custom_flags(i32::try_from(flags.bits()).unwrap_or_default())
-            .open(self.message())
-            .map_err(|_| unusable("it is not there"))?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = openat(CWD, self.message(), flags, Mode::empty())
+            .map(File::from)
+            .map_err(|_| unusable("it is not there, or a link"))?;
         if !file.metadata().is_ok_and(|found| found.is_file()) {
             return Err(unusable("it is no file"));
         }

@@ -58,7 +58,7 @@ pub(super) fn names_of_branches() -> Vec<Attack> {
             vec![
                 create("ｍａｉｎ", "protected_branch"),
                 create("ma\u{200d}in", "invalid_branch_name"),
-                create("maın", "invalid_branch_name_or_fine"),
+                create("maın", "protected_branch"),
                 create("pro\u{ad}duction", "invalid_branch_name"),
                 create("ⓜain", "protected_branch"),
             ],
