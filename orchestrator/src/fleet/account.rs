@@ -47,7 +47,7 @@ pub(crate) struct PendingCall {
 
 /// Whether a call may be made.
 pub(crate) enum Admitted {
-    Yes(PendingCall),
+    Yes(Box<PendingCall>),
     /// What it is answered with instead.
     No(Box<Called>),
 }
@@ -93,7 +93,7 @@ impl Account {
             call.request_bytes = bytes_of(arguments);
         }
         if !self.budgets.limits().limits_anything() {
-            return Ok(Admitted::Yes(call));
+            return Ok(Admitted::Yes(Box::new(call)));
         }
         let estimate = Estimate::of(spec, &call.tool, listed, arguments, &self.prices);
         let intent = Intent {
@@ -107,7 +107,7 @@ impl Account {
             Ok(reserved) => {
                 call.allowance = Some(reserved.amount).filter(|_| estimate.least < estimate.most);
                 call.warnings = reserved.warnings;
-                Ok(Admitted::Yes(call))
+                Ok(Admitted::Yes(Box::new(call)))
             }
             Err(BudgetError::Ledger(error)) => Err(error),
             Err(BudgetError::Exceeded(exceeded)) => {

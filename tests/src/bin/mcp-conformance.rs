@@ -51,7 +51,8 @@ fn said(words: impl Into<String>) -> Value {
 }
 
 fn form(message: &str, properties: Value, required: &[&str]) -> Value {
-    let schema = json!({ "type": "object", "properties": properties, "required": required });
+    let mut schema = json!({ "type": "object", "required": required });
+    schema["properties"] = properties;
     json!({ "method": "elicitation/create", "params": { "mode": "form", "message": message, "requestedSchema": schema } })
 }
 
