@@ -173,6 +173,8 @@ async fn another_ledger_in_the_place_of_the_old_one_is_counted_anew() {
         for suffix in ["", "-wal", "-shm"] {
             let _ = std::fs::remove_file(format!("{}{suffix}", ledger.path().display()));
         }
+        // Whoever writes next makes another.
+        ledger.append(vec![receipt(&intent("a", None, Money::ZERO), Money::ZERO)]).await.unwrap();
     }
 }
 
