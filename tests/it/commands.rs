@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
 use tempfile::TempDir;
 use tollgate_tests::mcp_process::McpProcess;
 
@@ -169,6 +171,138 @@ async fn wrong_settings_are_refused_at_the_start() {
         assert_eq!(output.status.code(), Some(2));
         assert!(String::from_utf8_lossy(&output.stderr).contains(reason), "{output:?}");
     }
+}
+
+/// Makes a repository of the world, with everything that lies there as the commit of `main`, and starts a branch.
+fn repository(world: &World) -> git2::Repository {
+    let repository = git2::Repository::init(world.path("workspace")).unwrap();
+    repository.set_head("refs/heads/main").unwrap();
+    world.write(".gitignore", ".tollgate\n");
+    let tree = staged(&repository);
+    let who = git2::Signature::now("a", "a@example.invalid").unwrap();
+    let first = {
+        let tree = repository.find_tree(tree).unwrap();
+        repository.commit(Some("HEAD"), &who, &who, "first", &tree, &[]).unwrap()
+    };
+    repository.branch("feature", &repository.find_commit(first).unwrap(), false).unwrap();
+    repository.set_head("refs/heads/feature").unwrap();
+    repository
+}
+
+fn staged(repository: &git2::Repository) -> git2::Oid {
+    let mut index = repository.index().unwrap();
+    index.add_all(["*"], git2::IndexAddOption::DEFAULT, None).unwrap();
+    index.update_all(["*"], None).unwrap();
+    index.write().unwrap();
+    index.write_tree().unwrap()
+}
+
+/// The findings of the commands: those that a change adds, and how many it found.
+fn of_commands(answer: &Value) -> (Vec<String>, usize) {
+    let linting = |list: &str| {
+        let found = answer[list].as_array().unwrap().iter().filter(|found| found["check"] == "linting");
+        found.map(|found| format!("{}:{}", found["path"].as_str().unwrap(), found["finding"]["line"])).collect()
+    };
+    let existing: Vec<String> = linting("existing");
+    (linting("findings"), existing.len())
+}
+
+#[tokio::test]
+async fn change_answers_for_what_it_adds_to_what_commands_found_before() {
+    let world = World::new(GREP, "");
+    world.write("src/old.py", "# TODO one\nx = 1\n");
+    let repository = repository(&world);
+    let ralph = world.start();
+    let verify = async || ralph.ok("verify_changes", json!({})).await;
+
+    world.write("src/old.py", "y = 2\n\n# TODO one\nx = 1\n");
+    let fine = verify().await;
+    assert_eq!((&fine["verdict"], &fine["safe_to_merge"]), (&json!("pass"), &json!(true)), "{fine}");
+    assert_eq!(of_commands(&fine), (vec![], 1), "{fine}");
+    assert_eq!(fine["existing"][0]["finding"]["excerpt"], "# TODO one");
+
+    world.write("src/a.py", "x = 1\n# TODO two\n");
+    let worse = verify().await;
+    assert_eq!((&worse["verdict"], &worse["safe_to_merge"]), (&json!("fail"), &json!(false)), "{worse}");
+    assert_eq!(of_commands(&worse), (vec!["src/a.py:2".to_owned()], 1), "{worse}");
+    let sarif = ralph.ok("verify_changes", json!({"format": "sarif"})).await;
+    let states = sarif["sarif"]["runs"][0]["results"].as_array().unwrap().iter();
+    let states: Vec<&str> = states.map(|result| result["baselineState"].as_str().unwrap()).collect();
+    assert_eq!(states, ["new", "unchanged"], "{sarif}");
+
+    // What a commit would take is run as well, whatever lies there instead.
+    staged(&repository);
+    world.write("src/a.py", "x = 1\n");
+    let hidden = verify().await;
+    assert_eq!(of_commands(&hidden).0, ["src/a.py:2"], "{hidden}");
+
+    // Not asked for is not safe.
+    staged(&repository);
+    let some = ralph.ok("verify_changes", json!({"checks": ["syntax", "security", "guardrail"]})).await;
+    assert_eq!((&some["verdict"], &some["safe_to_merge"]), (&json!("pass"), &json!(false)), "{some}");
+    assert_eq!(verify().await["safe_to_merge"], true);
+}
+
+#[tokio::test]
+async fn command_of_the_whole_project_sees_the_change_as_git_would_keep_it() {
+    let script = "found=0; grep -rl BAD . | sed 's|$|:1: it is bad|' | grep . && found=1; exit $found";
+    let world = World::new(script, "scope = \"project\"\n");
+    let toml = fs::read_to_string(world.path("workspace/tollgate.toml")).unwrap();
+    world.write("tollgate.toml", &toml.replace(", \"{path}\"", ""));
+    world.write("data.txt", "good\n");
+    world.write("kept.txt", "good\n");
+    let _repository = repository(&world);
+    let ralph = world.start();
+    world.write("src/a.py", "x = 2\n");
+    let fine = ralph.ok("verify_changes", json!({})).await;
+    assert_eq!((&fine["verdict"], &fine["safe_to_merge"]), (&json!("pass"), &json!(true)), "{fine}");
+    // A file of another language, and one that git keeps although it is told to ignore it.
+    world.write("data.txt", "BAD\n");
+    world.write("kept.txt", "BAD\n");
+    world.write(".gitignore", ".tollgate\nkept.txt\n");
+    let worse = ralph.ok("verify_changes", json!({"checks": ["linting"]})).await;
+    assert_eq!(of_commands(&worse), (vec!["data.txt:1".to_owned(), "kept.txt:1".to_owned()], 0), "{worse}");
+    // Neither `.ignore` nor the exclusions of one clone hide anything.
+    world.write(".ignore", "data.txt\n");
+    world.write(".git/info/exclude", "data.txt\n");
+    let hidden = ralph.ok("verify_changes", json!({"checks": ["linting"]})).await;
+    assert_eq!(of_commands(&hidden).0, ["data.txt:1", "kept.txt:1"], "{hidden}");
+}
+
+#[tokio::test]
+async fn command_that_cannot_tell_is_no_pass_of_a_change() {
+    let world = World::new("exit 3", "");
+    let _repository = repository(&world);
+    world.write("src/a.py", "x = 2\n");
+    let answer = world.start().ok("verify_changes", json!({})).await;
+    assert_eq!((&answer["verdict"], &answer["safe_to_merge"]), (&json!("inconclusive"), &json!(false)), "{answer}");
+}
+
+#[tokio::test]
+async fn verified_tree_is_of_the_tools_that_verified_it() {
+    let world = World::new(GREP, "");
+    let repository = repository(&world);
+    world.write("src/a.py", "x = 2\n");
+    staged(&repository);
+    let ralph = world.start();
+    let rules = async || {
+        let ledger = world.path("workspace/.tollgate/ledger.db");
+        let mut open = SqliteConnectOptions::new().filename(ledger).read_only(true).connect().await.unwrap();
+        let sql = "SELECT body FROM entry WHERE kind = 'audit' ORDER BY seq DESC LIMIT 1";
+        let body: String = sqlx::query_scalar(sql).fetch_one(&mut open).await.unwrap();
+        let entry: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(entry["detail"]["verdict"], "pass", "{entry}");
+        assert!(entry["detail"]["checks"].as_array().unwrap().contains(&json!("linting")), "{entry}");
+        entry["detail"]["rules"].clone()
+    };
+    ralph.ok("verify_changes", json!({})).await;
+    let before = rules().await;
+    ralph.ok("verify_changes", json!({})).await;
+    assert_eq!(before, rules().await);
+    let tool = world.path("tools/tool");
+    fs::write(&tool, format!("{}\n# another\n", fs::read_to_string(&tool).unwrap())).unwrap();
+    ralph.ok("verify_changes", json!({})).await;
+    assert_ne!(before, rules().await);
 }
 
 /// A small crate with the three presets of a Rust machine.

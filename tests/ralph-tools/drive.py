@@ -9,6 +9,16 @@ import tempfile
 
 RALPH, TOOLS = sys.argv[1], pathlib.Path(sys.argv[2])
 
+RUST_GOOD = """pub fn double(x: u32) -> u32 {
+    x * 2
+}
+
+#[test]
+fn doubles() {
+    assert_eq!(double(2), 4);
+}
+"""
+
 # preset, check, file, good content, bad content, whole project
 CASES = [
     ("ruff", "linting", "src/a.py", "import os\n\nprint(os.sep)\n", "import os\n"),
@@ -19,7 +29,13 @@ CASES = [
     ("eslint", "linting", "src/a.js", "export const x = 1;\n", "export const x = y;\n"),
     ("prettier", "formatting", "src/a.js", "export const x = 1;\n", "export const x = 1\n"),
     ("tsc", "type_checking", "src/a.ts", "export const x: number = 1;\n", 'export const x: number = "1";\n'),
+    ("clippy", "linting", "src/lib.rs", RUST_GOOD, "pub fn double(x: u32) -> u32 {\n    return x * 2;\n}\n"),
+    ("rustfmt", "formatting", "src/lib.rs", RUST_GOOD, "pub fn double(x:u32) -> u32 {\n    x * 2\n}\n"),
+    ("cargo-test", "tests", "src/lib.rs", RUST_GOOD, RUST_GOOD.replace("x * 2", "x * 3")),
 ]
+
+# what is added to a file without a meaning, by the end of its name
+MORE = {"py": "# more\n", "sh": "# more\n", "js": "// more\n", "ts": "// more\n", "rs": "// more\n"}
 
 # preset, check, file, content: nothing was verified, so it is no pass
 NOTHING = [
@@ -55,6 +71,9 @@ class Ralph:
         arguments = {"path": path, "checks": [check]}
         return self.ask("tools/call", {"name": "verify_file", "arguments": arguments})["structuredContent"]
 
+    def changes(self, check):
+        return self.ask("tools/call", {"name": "verify_changes", "arguments": {"checks": [check]}})["structuredContent"]
+
     def end(self):
         self.process.stdin.close()
         self.process.wait(timeout=30)
@@ -64,7 +83,8 @@ def world(folder, preset):
     (folder / "src").mkdir(exist_ok=True)
     readable = json.dumps([str(TOOLS)])
     (folder / "tollgate.toml").write_text(f'[ralph]\nreadable = {readable}\n[ralph.commands.tool]\npreset = "{preset}"\n')
-    (folder / ".gitignore").write_text("node_modules\n")
+    (folder / ".gitignore").write_text("node_modules\n.tollgate\ntarget\n")
+    (folder / "Cargo.toml").write_text('[package]\nname = "small"\nversion = "0.1.0"\nedition = "2024"\n')
     if not (folder / "node_modules").exists():
         (folder / "node_modules").mkdir()
         for name in (TOOLS / "node/node_modules").iterdir():
@@ -93,11 +113,41 @@ def check(preset, name, path, content, expected):
     return good
 
 
+def git(folder, *arguments):
+    who = ["-c", "user.name=tools", "-c", "user.email=tools@localhost", "-c", "init.defaultBranch=main"]
+    subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def change(preset, name, path, before, after, expected):
+    """The same through verify_changes: what the base had already does not count."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        world(folder, preset)
+        (folder / path).write_text(before)
+        git(folder, "init", "-q")
+        git(folder, "add", ".")
+        git(folder, "commit", "-q", "-m", "before")
+        (folder / path).write_text(after)
+        ralph = Ralph(folder)
+        answer = ralph.changes(name)
+        ralph.end()
+    counted = [check for check in answer.get("checks", []) if check["check"] == name]
+    good = answer.get("verdict") == expected and len(counted) == 1
+    good = good and (expected == "fail") == (counted[0]["new"] > 0)
+    print(f"{'ok  ' if good else 'BAD '} {preset:11} {expected:13} {answer.get('verdict')} in a change", flush=True)
+    if not good:
+        print(json.dumps(answer, indent=1))
+    return good
+
+
 def main():
     results = []
     for preset, name, path, good, bad in CASES:
         results.append(check(preset, name, path, good, "pass"))
         results.append(check(preset, name, path, bad, "fail"))
+        more = MORE[path.rsplit(".", 1)[1]]
+        results.append(change(preset, name, path, good, bad, "fail"))
+        results.append(change(preset, name, path, bad, bad + more, "pass"))
     for preset, name, path, content in NOTHING:
         results.append(check(preset, name, path, content, "inconclusive"))
     print(f"{sum(results)} of {len(results)}")

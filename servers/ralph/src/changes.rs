@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use git2::{ObjectType, Oid};
@@ -14,6 +14,8 @@ use ignore::WalkBuilder;
 use tollgate_shared::content_hash::ContentHash;
 
 use crate::check::guardrail::change::{Change, Content, FileChange};
+use crate::command::change::Copies;
+use crate::command::copy::{Given, GivenKind, Overlay};
 use crate::repository::{
     Entry, MODE_FOLDER, MODE_LINK, MODE_SUBMODULE, Repository, Staged, TREE_DEPTH_MAX, Unreadable,
 };
@@ -54,12 +56,18 @@ pub struct Collected {
     pub incomplete: Option<String>,
     /// The tree of what is staged, where exactly that is what was read from the working tree and nothing else lies there.
     pub tree: Option<Oid>,
+    /// Every file that lies in the working tree, with the name that git has for what it holds; none of what is too large.
+    pub present: BTreeMap<Vec<u8>, Option<Oid>>,
+    /// What the base and the index have where one of the three states differs from another.
+    pub touched: BTreeMap<Vec<u8>, (Option<Entry>, Option<Entry>)>,
 }
 
 /// One state of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct State {
     id: Option<Oid>,
+    /// Of the bytes as they lie there, whatever git would make of them.
+    raw: Option<Oid>,
     content: Content,
 }
 
@@ -95,6 +103,7 @@ pub fn collect(
     let (mut working, mut staged, mut differs) = (Vec::new(), Vec::new(), false);
     let mut is_clean = !index.is_empty() && untracked.is_empty();
     let mut hidden = Vec::new();
+    let (mut present, mut touched) = (BTreeMap::new(), BTreeMap::new());
     for path in paths {
         if !in_time() {
             collector.stop("reading the working tree took too long");
@@ -119,6 +128,12 @@ pub fn collect(
             _ => false,
         };
         let shown = shown(path);
+        if let Some(now) = now.as_ref().filter(|now| !matches!(now.content, Content::Submodule(_))) {
+            present.insert(path.to_vec(), now.raw);
+        }
+        if !unchanged || entry.map(|entry| entry.entry) != old.copied() {
+            touched.insert(path.to_vec(), (old.copied(), entry.map(|entry| entry.entry)));
+        }
         if !unchanged {
             let before = old.and_then(|old| collector.committed(*old));
             if entry.is_some_and(|entry| entry.assumed_unchanged || entry.skips_worktree) {
@@ -163,7 +178,52 @@ pub fn collect(
         staged,
         tree: (is_clean && collector.incomplete.is_none()).then(|| tree(&index)).flatten(),
         incomplete: collector.incomplete,
+        present,
+        touched,
     })
+}
+
+/// Returns how copies of the three states differ from what lies in the working tree.
+///
+/// # Errors
+///
+/// Why the content of a file cannot be had.
+pub fn copies(collected: &Collected, repository: &Repository) -> Result<Copies, String> {
+    let path = |path: &[u8]| PathBuf::from(OsStr::from_bytes(path));
+    let working = Overlay {
+        kept: collected.present.keys().map(|name| path(name)).collect(),
+        expected: Some(collected.present.iter().map(|(name, id)| (path(name), *id)).collect()),
+        ..Overlay::default()
+    };
+    let mut bytes = 0;
+    let mut given = |entry: &Entry| -> Result<Given, String> {
+        let content = repository.blob(entry.id, READ_BYTES_MAX).map_err(|error| error.to_string())?;
+        bytes += content.len();
+        if bytes > BYTES_MAX {
+            return Err("the change is too large".to_owned());
+        }
+        let kind = match entry.mode {
+            MODE_LINK => GivenKind::Link,
+            mode if mode & 0o100 == 0 => GivenKind::File,
+            _ => GivenKind::Program,
+        };
+        Ok(Given { content: Arc::new(content), kind })
+    };
+    let mut state = |of: fn(&(Option<Entry>, Option<Entry>)) -> Option<Entry>| -> Result<Arc<Overlay>, String> {
+        let mut overlay = working.clone();
+        for (name, entries) in &collected.touched {
+            match of(entries) {
+                // What another repository holds is the same in every state.
+                Some(entry) if entry.mode == MODE_SUBMODULE => {}
+                Some(entry) => drop(overlay.given.insert(path(name), given(&entry)?)),
+                None => drop(overlay.absent.insert(path(name))),
+            }
+        }
+        Ok(Arc::new(overlay))
+    };
+    let base = state(|(base, _)| *base)?;
+    let staged = collected.staged.as_ref().map(|_| state(|(_, index)| *index)).transpose()?;
+    Ok(Copies { working: Arc::new(working), staged, base })
 }
 
 /// Returns the tree that a commit of `index` would have, as git computes it.
@@ -244,17 +304,15 @@ impl Collector<'_> {
             Kind::Link => {
                 let target = self.roots.link_target(&place).ok()?;
                 let bytes = target.as_os_str().as_bytes();
-                Some(State {
-                    id: Oid::hash_object(ObjectType::Blob, bytes).ok(),
-                    content: Content::Link(target.display().to_string()),
-                })
+                let id = Oid::hash_object(ObjectType::Blob, bytes).ok();
+                Some(State { id, raw: id, content: Content::Link(target.display().to_string()) })
             }
             Kind::Folder => {
                 // A submodule: what it holds is another repository's business.
                 let known =
                     old.copied().or(entry.map(|entry| entry.entry)).filter(|entry| entry.mode == MODE_SUBMODULE)?;
                 let id = entry.map_or(known.id, |entry| entry.entry.id);
-                Some(State { id: Some(id), content: Content::Submodule(id.to_string()) })
+                Some(State { id: Some(id), raw: None, content: Content::Submodule(id.to_string()) })
             }
             Kind::Special => {
                 self.stop(&format!("{} is neither a file nor a folder", shown(path)));
@@ -262,7 +320,9 @@ impl Collector<'_> {
             }
             Kind::File => match self.roots.read(&place, READ_BYTES_MAX) {
                 Ok(bytes) => Some(self.file(bytes, old)),
-                Err(Unread::TooLarge) => Some(State { id: None, content: Content::TooLarge(READ_BYTES_MAX) }),
+                Err(Unread::TooLarge) => {
+                    Some(State { id: None, raw: None, content: Content::TooLarge(READ_BYTES_MAX) })
+                }
                 Err(Unread::Missing) => None,
                 Err(unread) => {
                     self.stop(&format!("{}: {}", shown(path), crate::verify::reason(&unread, READ_BYTES_MAX)));
@@ -280,13 +340,13 @@ impl Collector<'_> {
             let same_lines =
                 plain.as_ref().is_some_and(|plain| Oid::hash_object(ObjectType::Blob, plain).ok() == Some(old.id));
             if same_lines || self.is_stored_elsewhere(old, &bytes) {
-                return State { id: Some(old.id), content: Content::Binary(bytes.len()) };
+                return State { id: Some(old.id), raw: id, content: Content::Binary(bytes.len()) };
             }
         }
         if old.is_some_and(|old| id == Some(old.id)) {
-            return State { id, content: Content::Binary(bytes.len()) };
+            return State { id, raw: id, content: Content::Binary(bytes.len()) };
         }
-        State { id, content: self.content(bytes) }
+        State { id, raw: id, content: self.content(bytes) }
     }
 
     /// Returns whether `old` is the pointer of git-lfs for `bytes`.
@@ -302,15 +362,16 @@ impl Collector<'_> {
     /// Returns what a commit or the index has.
     fn committed(&mut self, entry: Entry) -> Option<State> {
         if entry.mode == MODE_SUBMODULE {
-            return Some(State { id: Some(entry.id), content: Content::Submodule(entry.id.to_string()) });
+            return Some(State { id: Some(entry.id), raw: None, content: Content::Submodule(entry.id.to_string()) });
         }
         match self.repository.blob(entry.id, READ_BYTES_MAX) {
             Ok(bytes) if entry.mode == MODE_LINK => {
-                Some(State { id: Some(entry.id), content: Content::Link(String::from_utf8_lossy(&bytes).into_owned()) })
+                let content = Content::Link(String::from_utf8_lossy(&bytes).into_owned());
+                Some(State { id: Some(entry.id), raw: None, content })
             }
-            Ok(bytes) => Some(State { id: Some(entry.id), content: self.content(bytes) }),
+            Ok(bytes) => Some(State { id: Some(entry.id), raw: None, content: self.content(bytes) }),
             Err(Unreadable::TooLarge(_)) => {
-                Some(State { id: Some(entry.id), content: Content::TooLarge(READ_BYTES_MAX) })
+                Some(State { id: Some(entry.id), raw: None, content: Content::TooLarge(READ_BYTES_MAX) })
             }
             Err(error) => {
                 self.stop(&error.to_string());
@@ -433,8 +494,10 @@ fn renamed(files: &[(String, Option<State>, Option<State>)]) -> Vec<FileChange> 
 
 /// Returns how many of a hundred lines two files share; the same name counts for a little.
 fn likeness(from: &(String, Option<State>, Option<State>), to: &(String, Option<State>, Option<State>)) -> usize {
-    let (Some(State { content: Content::Text(old), id: old_id }), Some(State { content: Content::Text(new), id })) =
-        (&from.1, &to.2)
+    let (
+        Some(State { content: Content::Text(old), id: old_id, .. }),
+        Some(State { content: Content::Text(new), id, .. }),
+    ) = (&from.1, &to.2)
     else {
         return 0;
     };

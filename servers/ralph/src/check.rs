@@ -55,6 +55,9 @@ pub enum Verdict {
 pub struct Finding {
     /// Stable name of the rule, such as syntax.missing
     pub rule: String,
+    /// The file, where it is another than the one that was verified
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
     /// What is wrong
     pub message: String,
     /// Counted from 1; 0 when the whole file is meant

@@ -2,6 +2,7 @@
 
 mod report;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,9 +16,12 @@ use tollgate_shared::state_dir::StateDir;
 
 use crate::Ralph;
 use crate::check::{Check, Verdict};
+use crate::client::Client;
+use crate::command::files::{self, Judged};
 use crate::config::RalphConfig;
 use crate::roots::{self, Place};
-use crate::verify::{self, Order, Subject};
+use crate::tools::verify_changes;
+use crate::verify::{self, FileReport, Order, Subject};
 use report::{Format, Summary};
 
 /// Exit code of findings that can be fixed.
@@ -25,6 +29,9 @@ const EXIT_FAIL: u8 = 1;
 
 /// Exit code of everything else that is no pass: a human decides, or nothing was verified.
 const EXIT_BLOCKED: u8 = 2;
+
+/// Most findings of a change that are printed.
+const FINDINGS_MAX: usize = 500;
 
 /// Most files of one run.
 const FILES_MAX: usize = 200_000;
@@ -49,7 +56,11 @@ enum Command {
 struct VerifyArguments {
     /// Files and folders, relative to the working directory [default: the workspace]; what git ignores does not count
     paths: Vec<String>,
-    /// A check to run; may be given several times [default: all but the operator's commands]
+    /// Verify what the working tree changes against this commit, as verify_changes does; without a commit, against where
+    /// the branch left the default branch
+    #[arg(long, value_name = "REV", num_args = 0..=1, default_missing_value = "", conflicts_with = "paths")]
+    base: Option<String>,
+    /// A check to run; may be given several times [default: all; without --base, all but the operator's commands]
     #[arg(long = "check", value_name = "CHECK")]
     checks: Vec<String>,
     /// Exit with 0 also when no check applies to any file
@@ -97,17 +108,66 @@ fn run(common: &CommonArguments, command: &VerifyArguments) -> anyhow::Result<Ve
     let startup = Startup { workspace: settings.workspace, state_dir, ralph_rules: settings.ralph_rules };
     let server = Arc::new(Ralph::new(settings.own, &startup)?);
     let checks = Check::wanted((!command.checks.is_empty()).then_some(command.checks.as_slice()))?;
-    if let Some(check) = checks.iter().find(|check| !command.checks.is_empty() && check.is_command()) {
-        anyhow::bail!("{} is made of the operator's commands, which only the server's tools run", check.name());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if let Some(base) = &command.base {
+        let base = Some(base.clone()).filter(|base| !base.is_empty());
+        return runtime.block_on(change(&server, &startup.workspace, base, &checks, command.format));
     }
     let places = places(&server, &startup.workspace, &command.paths)?;
-    let order = Order { checks, stop_on_failure: false, cancelled: Arc::new(|| false) };
+    let named = checks.iter().any(|check| !command.checks.is_empty() && check.is_command());
     let mut summary = Summary::new(command.format);
-    let subjects = places.into_iter().map(Subject::on_disk).collect();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(verify::verify_each(&server, order, subjects, |verified| summary.add(verified.report)))?;
+    if named {
+        let reports = runtime.block_on(with_commands(&server, places, checks))?;
+        reports.into_iter().for_each(|report| summary.add(report));
+    } else {
+        let order = Order { checks, stop_on_failure: false, cancelled: Arc::new(|| false) };
+        let subjects = places.into_iter().map(Subject::on_disk).collect();
+        runtime.block_on(verify::verify_each(&server, order, subjects, |verified| summary.add(verified.report)))?;
+    }
     summary.print()?;
     Ok(summary.verdict())
+}
+
+/// Verifies the files with the operator's commands, which were asked for by name.
+async fn with_commands(
+    server: &Arc<Ralph>,
+    places: Vec<Place>,
+    checks: Vec<Check>,
+) -> Result<Vec<FileReport>, Refusal> {
+    let client = Client::command_line();
+    let mut by_name: BTreeMap<String, Place> =
+        places.iter().map(|place| (place.shown.clone(), place.clone())).collect();
+    let mut judged = Vec::with_capacity(places.len());
+    let subjects = places.into_iter().map(Subject::on_disk).collect();
+    verify::verify_each(server, Order::of(&client, &checks), subjects, |verified| {
+        let report = verified.report;
+        if let Some(place) = by_name.remove(&report.path) {
+            judged.push(Judged { place, given: None, report });
+        }
+    })
+    .await?;
+    files::complete(server, &client, &mut judged, &checks, true).await?;
+    Ok(judged.into_iter().map(|judged| judged.report).collect())
+}
+
+/// Verifies a change, of the repository that the working directory is in.
+async fn change(
+    server: &Arc<Ralph>,
+    workspace: &Path,
+    base: Option<String>,
+    checks: &[Check],
+    format: Format,
+) -> anyhow::Result<Verdict> {
+    let here = std::env::current_dir()?.canonicalize()?;
+    // A hook may be started outside the workspace, where the configuration names it.
+    let place = match server.roots.place(&here.to_string_lossy()) {
+        Ok(place) => place,
+        Err(_) => server.roots.place(&workspace.to_string_lossy())?,
+    };
+    let client = Client::command_line();
+    let report = verify_changes::verify(server, &client, place, base, checks, 0, FINDINGS_MAX).await?;
+    report::print_change(&report, format)?;
+    Ok(report.verdict)
 }
 
 /// Finds the files that `paths` name, each once; folders stand for what is in them.

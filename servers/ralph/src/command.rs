@@ -4,7 +4,10 @@
 //! can change between the look and the verdict. What it prints is [read](parse) into findings; what cannot be read, or
 //! contradicts the exit code, is inconclusive.
 
+pub mod change;
 pub mod copy;
+pub mod files;
+mod group;
 pub mod parse;
 pub mod presets;
 pub mod run;
@@ -15,6 +18,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tollgate_shared::content_hash::ContentHash;
 
 use crate::check::Check;
 use crate::language::Language;
@@ -88,5 +92,24 @@ impl Command {
             }
         })
         .collect()
+    }
+
+    /// Returns the hash of everything about the command that its results depend on, with the tool's own `identity`.
+    #[must_use]
+    pub fn digest(&self, identity: &str) -> ContentHash {
+        let mut builder = ContentHash::builder("ralph.command")
+            .field(identity.as_bytes())
+            .field(self.name.as_bytes())
+            .field(self.check.name().as_bytes())
+            .field(self.parser.identity().as_bytes())
+            .field(format!("{:?} {}", self.scope, self.exits_zero_on_findings).as_bytes())
+            .field(&(self.run.len() as u64).to_be_bytes());
+        for argument in &self.run {
+            builder = builder.field(argument.as_bytes());
+        }
+        for (name, value) in &self.environment {
+            builder = builder.field(name.as_bytes()).field(value.as_bytes());
+        }
+        builder.finish()
     }
 }

@@ -22,6 +22,11 @@ pub struct RalphConfig {
     pub parse_timeout_ms: u64,
     /// How many results are remembered; those used least recently go first. 0 remembers none.
     pub cache_entries_max: u32,
+    /// Files of rules in the format of ast-grep, or folders of them, relative to the workspace; part of `security`.
+    pub rules: Vec<String>,
+    /// What `verify_changes` compares with: a commit, or a ref in full such as `refs/remotes/origin/main`, of which the
+    /// newest commit counts that the change has too. When left out, the default branch as the remote has it.
+    pub base: Option<String>,
     /// Formatters, linters, type checkers and tests, each under a name of its own.
     pub commands: BTreeMap<String, CommandSettings>,
     /// How commands are confined: auto, or none.
@@ -37,6 +42,8 @@ impl Default for RalphConfig {
             file_bytes_max: 2 * 1024 * 1024,
             parse_timeout_ms: 5_000,
             cache_entries_max: 100_000,
+            rules: Vec::new(),
+            base: None,
             commands: BTreeMap::new(),
             sandbox: Setting::Auto,
             readable: Vec::new(),

@@ -9,6 +9,7 @@ pub mod cache;
 pub mod changes;
 pub mod check;
 pub mod cli;
+pub mod client;
 pub mod command;
 pub mod config;
 pub mod language;
@@ -28,6 +29,7 @@ use tollgate_shared::serve::tool::Toolbox;
 use tollgate_shared::serve::{Server, Startup};
 
 use cache::ResultCache;
+use check::security::user::UserRules;
 use check::syntax::Limits;
 use command::run::Commands;
 use config::RalphConfig;
@@ -46,6 +48,10 @@ pub struct Ralph {
     pub workers: Workers,
     /// What tells one configuration from another in the records of verified trees.
     pub rules: ContentHash,
+    /// The operator's own rules.
+    pub user_rules: Arc<UserRules>,
+    /// What changes are compared with, where the operator says so.
+    pub base: Option<String>,
     /// The operator's own commands.
     pub commands: Commands,
 }
@@ -73,6 +79,8 @@ impl Server for Ralph {
             Commands::new(commands.collect::<anyhow::Result<_>>()?, config.sandbox, readable, untrusted, state);
         Ok(Self {
             commands,
+            user_rules: Arc::new(UserRules::load(&startup.workspace, &config.rules)?),
+            base: config.base,
             roots: Arc::new(roots),
             cache: ResultCache::new(startup.state_dir.clone(), config.cache_entries_max),
             limits,

@@ -16,17 +16,43 @@ const SCHEMA: &str = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os
 /// `executionSuccessful` is false.
 #[must_use]
 pub fn log(files: &[FileReport]) -> Map<String, Value> {
+    let found: Vec<(&str, &Finding, Option<&str>)> = files
+        .iter()
+        .flat_map(|file| file.checks.iter().flat_map(|check| &check.findings).map(move |finding| (file, finding)))
+        .map(|(file, finding)| (finding.path.as_deref().unwrap_or(&file.path), finding, None))
+        .collect();
+    run(&found, files.iter().filter_map(notification).collect())
+}
+
+/// Returns one run with the findings of a change: each with its file, and `new` or `unchanged`; `doubt` is why it is
+/// no pass, beside what was found.
+#[must_use]
+pub fn of_change(findings: &[(String, Finding, &str)], doubt: Option<(Verdict, &str)>) -> Map<String, Value> {
+    let found: Vec<(&str, &Finding, Option<&str>)> =
+        findings.iter().map(|(path, finding, state)| (path.as_str(), finding, Some(*state))).collect();
+    let notification = doubt.map(|(verdict, reason)| {
+        let level = if verdict == Verdict::Skipped { "note" } else { "error" };
+        json!({ "level": level, "message": { "text": format!("{}: {reason}", verdict.name()) } })
+    });
+    run(&found, notification.into_iter().collect())
+}
+
+fn run(found: &[(&str, &Finding, Option<&str>)], notifications: Vec<Value>) -> Map<String, Value> {
     let mut rules: BTreeMap<&str, &Finding> = BTreeMap::new();
-    for finding in files.iter().flat_map(|file| &file.checks).flat_map(|check| &check.findings) {
+    for (_, finding, _) in found {
         rules.entry(&finding.rule).or_insert(finding);
     }
     let places: BTreeMap<&str, usize> = rules.keys().enumerate().map(|(place, rule)| (*rule, place)).collect();
-    let results: Vec<Value> = files
+    let results: Vec<Value> = found
         .iter()
-        .flat_map(|file| file.checks.iter().flat_map(|check| &check.findings).map(move |finding| (file, finding)))
-        .map(|(file, finding)| result(&file.path, finding, &places))
+        .map(|(path, finding, state)| {
+            let mut result = result(path, finding, &places);
+            if let Some(state) = state {
+                result["baselineState"] = json!(state);
+            }
+            result
+        })
         .collect();
-    let notifications: Vec<Value> = files.iter().filter_map(notification).collect();
     let run = json!({
         "tool": { "driver": {
             "name": "mcp-ralph",
@@ -64,6 +90,12 @@ fn rule(finding: &Finding) -> Value {
 }
 
 fn result(path: &str, finding: &Finding, places: &BTreeMap<&str, usize>) -> Value {
+    let mut result = json!({
+        "ruleId": finding.rule,
+        "ruleIndex": places.get(finding.rule.as_str()),
+        "level": level(finding),
+        "message": { "text": format!("{}; {}", finding.message, finding.hint) },
+    });
     let mut physical = json!({ "artifactLocation": { "uri": uri(path) } });
     // Line 0 means the whole file.
     if finding.line > 0 {
@@ -73,13 +105,10 @@ fn result(path: &str, finding: &Finding, places: &BTreeMap<&str, usize>) -> Valu
             "snippet": { "text": finding.excerpt },
         });
     }
-    let mut result = json!({
-        "ruleId": finding.rule,
-        "ruleIndex": places.get(finding.rule.as_str()),
-        "level": level(finding),
-        "message": { "text": format!("{}; {}", finding.message, finding.hint) },
-        "locations": [{ "physicalLocation": physical }],
-    });
+    // What is in no file has no place.
+    if !path.is_empty() {
+        result["locations"] = json!([{ "physicalLocation": physical }]);
+    }
     if let Some(fingerprint) = &finding.fingerprint {
         result["fingerprints"] = json!({ "secretSha256/v1": fingerprint });
     }
@@ -102,7 +131,11 @@ fn notification(file: &FileReport) -> Option<Value> {
 }
 
 fn level(finding: &Finding) -> &'static str {
-    if finding.severity.as_deref() == Some("warning") { "warning" } else { "error" }
+    match finding.severity.as_deref() {
+        Some("warning") => "warning",
+        Some("note") => "note",
+        _ => "error",
+    }
 }
 
 /// Returns `path` as a reference of a URI.

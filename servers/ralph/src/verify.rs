@@ -17,12 +17,14 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tollgate_shared::content_hash::ContentHash;
 use tollgate_shared::refusal::Refusal;
-use tollgate_shared::serve::Call;
 
 use crate::Ralph;
 use crate::cache::claims::Claims;
+use crate::check::security::Looked;
+use crate::check::security::user::UserRules;
 use crate::check::syntax::Limits;
-use crate::check::{Check, CheckResult, Finding, Verdict, guardrail, security, syntax};
+use crate::check::{Check, CheckResult, FINDINGS_MAX, Finding, Verdict, guardrail, security, syntax};
+use crate::client::Client;
 use crate::language::{Language, SourceType};
 use crate::repository::Repository;
 use crate::roots::{Place, Roots, Unread};
@@ -150,18 +152,16 @@ impl Subject {
 }
 
 impl Verified {
-    /// Says to `call` what was used.
-    pub fn charge(&self, call: &Call) {
+    /// Counts what was used.
+    pub fn charge(&self, client: &Client<'_>) {
         for check in &self.reused {
-            call.save(check.sku(), 1);
+            client.count(check.sku(), 1, true);
         }
         for check in &self.ran {
-            call.charge(check.sku(), 1);
+            client.count(check.sku(), 1, false);
         }
-        if !self.ran.is_empty() {
-            call.charge(BASE_SKU, 1);
-        } else if !self.reused.is_empty() {
-            call.save(BASE_SKU, 1);
+        if !(self.ran.is_empty() && self.reused.is_empty()) {
+            client.count(BASE_SKU, 1, self.ran.is_empty());
         }
     }
 
@@ -171,10 +171,10 @@ impl Verified {
 }
 
 impl Order {
-    /// The `checks` that `call` asks for, as long as it wants the answer.
+    /// The `checks` that `client` asks for, as long as it wants the answer.
     #[must_use]
-    pub fn of(call: &Call, checks: &[Check]) -> Self {
-        let token = call.cancelled().clone();
+    pub fn of(client: &Client<'_>, checks: &[Check]) -> Self {
+        let token = client.cancelled().clone();
         Self { checks: checks.to_vec(), stop_on_failure: false, cancelled: Arc::new(move || token.is_cancelled()) }
     }
 }
@@ -186,11 +186,11 @@ impl Order {
 /// `internal_error` alone; a file that cannot be read is `inconclusive`.
 pub async fn verify_on_disk(
     server: &Arc<Ralph>,
-    call: &Call,
+    client: &Client<'_>,
     place: Place,
     wanted: &[Check],
 ) -> Result<FileReport, Refusal> {
-    verify_one(server, call, Subject::on_disk(place), wanted).await
+    verify_one(server, client, Subject::on_disk(place), wanted).await
 }
 
 /// Verifies `content` as what the file at `place` is about to be.
@@ -200,23 +200,23 @@ pub async fn verify_on_disk(
 /// `internal_error` alone.
 pub async fn verify_given(
     server: &Arc<Ralph>,
-    call: &Call,
+    client: &Client<'_>,
     place: Place,
     content: String,
     wanted: &[Check],
 ) -> Result<FileReport, Refusal> {
-    verify_one(server, call, Subject::given(place, content.into_bytes()), wanted).await
+    verify_one(server, client, Subject::given(place, content.into_bytes()), wanted).await
 }
 
 async fn verify_one(
     server: &Arc<Ralph>,
-    call: &Call,
+    client: &Client<'_>,
     subject: Subject,
     wanted: &[Check],
 ) -> Result<FileReport, Refusal> {
     let mut found = None;
-    verify_each(server, Order::of(call, wanted), vec![subject], |verified| {
-        verified.charge(call);
+    verify_each(server, Order::of(client, wanted), vec![subject], |verified| {
+        verified.charge(client);
         found = Some(verified.report);
     })
     .await?;
@@ -227,13 +227,13 @@ async fn verify_one(
 /// whether it was answered from the cache.
 pub(crate) async fn one_check(
     server: &Arc<Ralph>,
-    call: &Call,
+    client: &Client<'_>,
     path: &str,
     content: &str,
     check: Check,
 ) -> Result<Option<(CheckResult, bool)>, Refusal> {
     let mut found = None;
-    verify_each(server, Order::of(call, &[check]), vec![Subject::text(path, content)], |verified| {
+    verify_each(server, Order::of(client, &[check]), vec![Subject::text(path, content)], |verified| {
         found = Some(verified);
     })
     .await?;
@@ -249,6 +249,7 @@ pub(crate) async fn one_check(
 
 /// Returns all that a check finds in the text of the file `path`, however much it is.
 pub(crate) fn all_findings(
+    rules: &UserRules,
     check: Check,
     path: &str,
     text: &str,
@@ -265,7 +266,8 @@ pub(crate) fn all_findings(
         }
         (Check::Security, source) => {
             let language = source.map(|source| source.language);
-            security::check_up_to(language, text.as_bytes(), limits, stop, usize::MAX).findings
+            let looked = Looked { rules, path, language, content: text.as_bytes() };
+            security::check_up_to(&looked, limits, stop, usize::MAX).findings
         }
         _ => Vec::new(),
     }
@@ -530,7 +532,12 @@ impl Batch {
                 Some(source) => syntax::check(source, content, limits, &stop),
                 None => CheckResult::inconclusive(check, "no parser knows this kind of file"),
             },
-            Check::Security => security::check(source.map(|source| source.language), content, limits, &stop),
+            Check::Security => {
+                let rules = &self.server.user_rules;
+                let language = source.map(|source| source.language);
+                let looked = Looked { rules, path: &file.subject.shown, language, content };
+                security::check_up_to(&looked, limits, &stop, FINDINGS_MAX)
+            }
             Check::Guardrail => guardrail::check(&file.subject.shown, content, file.against.base(), limits, &stop),
             Check::Formatting | Check::Linting | Check::TypeChecking | Check::Tests => {
                 CheckResult::inconclusive(check, "it is made of commands")
@@ -567,6 +574,13 @@ impl Batch {
         };
         let key = |check: Check| match check {
             Check::Guardrail => guardrail_key(path, &hash, source, b""),
+            Check::Security => {
+                let plain = check.key(&hash, source);
+                let rules = self.server.user_rules.key(source.map(|source| source.language), path);
+                rules.map_or(plain, |rules| {
+                    ContentHash::builder("ralph.security").field(plain.as_bytes()).field(rules.as_bytes()).finish()
+                })
+            }
             _ => check.key(&hash, source),
         };
         let checks: Vec<(Check, ContentHash)> =

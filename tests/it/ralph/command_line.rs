@@ -11,6 +11,7 @@ use tollgate_tests::world::{program, repository_root};
 
 const PASSES: &str = "def f(x):\n    return x\n";
 const FAILS: &str = "def f(x:\n    return x\n";
+const TEST: &str = "def test_a():\n    assert 1 + 1 == 2\n";
 const BLOCKED: &str = "def f(x):\n    return eval(x)\n";
 
 fn world(files: &[(&str, &str)]) -> TempDir {
@@ -200,11 +201,12 @@ fn documents_show_the_scripts_that_run_here() {
 
 #[test]
 fn git_hook_lets_only_what_passes_be_committed() {
-    let world = world(&[("tollgate.toml", ""), ("a b.py", PASSES), ("-x.py", PASSES), ("picture", "\u{0}")]);
+    let world = world(&[("tollgate.toml", ""), ("a b.py", PASSES), ("-x.py", PASSES), ("picture.png", "\u{0}")]);
     let folder = world.path();
     git(folder, &["init", "-q"]);
-    assert_eq!(code(&script(folder, "pre-commit")), 0, "nothing is staged");
-    git(folder, &["add", "--", "picture"]);
+    git(folder, &["add", "tollgate.toml"]);
+    git(folder, &["commit", "-q", "-m", "an operator's"]);
+    git(folder, &["add", "--", "picture.png"]);
     assert_eq!(code(&script(folder, "pre-commit")), 0, "no check applies");
     git(folder, &["add", "."]);
     let output = script(folder, "pre-commit");
@@ -218,6 +220,45 @@ fn git_hook_lets_only_what_passes_be_committed() {
         assert_ne!(code(&script(folder, "pre-commit")), 0);
         git(folder, &["add", "."]);
         assert_eq!(code(&script(folder, "pre-commit")), 0);
+    }
+}
+
+#[test]
+fn change_is_held_against_its_base() {
+    let world =
+        world(&[("tollgate.toml", ""), (".gitignore", ".tollgate\n"), ("old.py", BLOCKED), ("tests/test_a.py", TEST)]);
+    let folder = world.path();
+    git(folder, &["init", "-q", "-b", "main"]);
+    git(folder, &["add", "."]);
+    git(folder, &["commit", "-q", "-m", "before"]);
+    git(folder, &["checkout", "-q", "-b", "feature"]);
+    let verify = |arguments: &[&str]| verify(folder, arguments);
+    assert_eq!(code(&verify(&["--base"])), 2, "nothing differs");
+    assert_eq!(code(&verify(&["--base", "main", "--allow-skipped"])), 0);
+    fs::write(folder.join("old.py"), format!("# more\n{BLOCKED}")).unwrap();
+    let output = verify(&["--base", "HEAD"]);
+    assert_eq!(code(&output), 0, "what stood before does not count: {output:?}");
+    for (base, format) in [("--base", "sarif"), ("--base=main", "sarif"), ("--base=HEAD", "json")] {
+        let output = verify(&[base, "--format", format]);
+        let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(code(&output), 0, "{printed}");
+        if format == "sarif" {
+            is_sarif(&printed);
+            assert_eq!(printed["runs"][0]["results"][0]["baselineState"], "unchanged", "{printed}");
+        } else {
+            assert_eq!(printed["safe_to_merge"], true, "{printed}");
+        }
+    }
+    // What only the comparison shows.
+    fs::remove_file(folder.join("tests/test_a.py")).unwrap();
+    let output = verify(&["--base"]);
+    assert_eq!(code(&output), 2, "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("blocked: "), "{output:?}");
+    git(folder, &["commit", "-q", "-a", "-m", "evasion"]);
+    assert_eq!(code(&verify(&["--base"])), 2);
+    assert_eq!(code(&verify(&["--base", "main"])), 2);
+    for wrong in [&["--base", "nowhere"][..], &["--base", "main", "old.py"], &["--base=-x"]] {
+        assert_eq!(code(&verify(wrong)), 2, "{wrong:?}");
     }
 }
 

@@ -190,6 +190,7 @@ impl Mark {
             severity: Some(severity.name().to_owned()),
             cwe: None,
             fingerprint: None,
+            path: None,
         }
     }
 }

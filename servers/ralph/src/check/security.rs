@@ -12,23 +12,25 @@ mod prefilter;
 pub mod rules;
 mod shell;
 mod text;
+pub mod user;
 mod value;
 
 use std::time::Instant;
 
-use super::syntax::Limits;
+use super::syntax::{self, Limits};
 use super::{Check, CheckResult, FINDINGS_MAX, Finding, Verdict};
 use crate::language::Language;
 use crate::secrets::{self, Secret};
 use dialect::Dialect;
 use engine::{Engine, Hit};
 use rules::Severity;
+use user::UserRules;
 
 /// What one run is charged as.
 pub const SKU: &str = "ralph.check.security";
 
 /// Raised whenever the same content may get another result than before.
-pub const RULES_VERSION: u32 = 1;
+pub const RULES_VERSION: u32 = 2;
 
 /// Bytes of a line that are shown around a finding.
 const EXCERPT_BYTES: usize = 160;
@@ -38,24 +40,33 @@ const DEEP_STACK_BYTES: usize = 256 * 1024 * 1024;
 
 /// Names the grammars with their versions; part of the cache key.
 pub const TOOL: &str = "tree-sitter 0.27.1, bash 0.25.1, c 0.24.2, go 0.25.0, java 0.23.5, javascript 0.25.0, php 0.25.1, \
-    python 0.25.0, ruby 0.23.1, rust 0.24.2, typescript 0.23.2";
+    python 0.25.0, ruff_python_parser 0.0.4, ruby 0.23.1, rust 0.24.2, typescript 0.23.2";
 
 /// Looks for what must not be in `content`.
 ///
 /// Findings of severity error block; warnings fail. `stop` is asked every now and then whether the answer is
 /// still wanted.
 pub fn check(language: Option<Language>, content: &[u8], limits: Limits, stop: &dyn Fn() -> bool) -> CheckResult {
-    check_up_to(language, content, limits, stop, FINDINGS_MAX)
+    let rules = UserRules::default();
+    check_up_to(&Looked { rules: &rules, path: "", language, content }, limits, stop, FINDINGS_MAX)
 }
 
-/// As [`check`], with at most `findings_max` findings listed.
-pub fn check_up_to(
-    language: Option<Language>,
-    content: &[u8],
-    limits: Limits,
-    stop: &dyn Fn() -> bool,
-    findings_max: usize,
-) -> CheckResult {
+/// What is looked at, and with which rules beside those that are built in.
+#[derive(Clone, Copy)]
+pub struct Looked<'l> {
+    /// The operator's rules.
+    pub rules: &'l UserRules,
+    /// Which of those are about it.
+    pub path: &'l str,
+    /// What it is written in.
+    pub language: Option<Language>,
+    /// What it holds.
+    pub content: &'l [u8],
+}
+
+/// As [`check`], with the operator's rules and at most `findings_max` findings listed.
+pub fn check_up_to(looked: &Looked<'_>, limits: Limits, stop: &dyn Fn() -> bool, findings_max: usize) -> CheckResult {
+    let Looked { language, content, .. } = *looked;
     let started = Instant::now();
     let in_time = || started.elapsed() <= limits.duration_max && !stop();
     // What is no text is no code either; secrets are looked for in its bytes all the same.
@@ -75,13 +86,23 @@ pub fn check_up_to(
             Err(error) => reason = Some(format!("not UTF-8: byte {} is no character", error.valid_up_to())),
         }
     }
+    if let (Some(language), Ok(text)) = (language, std::str::from_utf8(content)) {
+        match looked.rules.find(language, looked.path, text, &in_time) {
+            Ok(hits) => findings.extend(hits.iter().map(|hit| {
+                let (line, column, excerpt) = lines.place(hit.start, &found_secrets);
+                (hit.start, hit.finding(line, column, excerpt))
+            })),
+            Err(why) => reason = Some(why),
+        }
+    }
     findings.sort_by(|left, right| (left.0, &left.1.rule).cmp(&(right.0, &right.1.rule)));
     // One finding of a rule on a line says enough.
     findings.dedup_by(|left, right| {
         left.1.rule == right.1.rule && left.1.line == right.1.line && left.1.fingerprint == right.1.fingerprint
     });
+    let is_note = |(_, finding): &(usize, Finding)| finding.severity.as_deref() == Some("note");
     let blocks = findings.iter().any(|(_, finding)| finding.severity.as_deref() == Some("error"));
-    let verdict = match (findings.is_empty(), blocks, &reason) {
+    let verdict = match (findings.iter().all(is_note), blocks, &reason) {
         (_, true, _) => Verdict::Blocked,
         (false, false, _) => Verdict::Fail,
         (true, _, Some(_)) => Verdict::Inconclusive,
@@ -101,6 +122,14 @@ fn hits(dialect: Dialect, text: &str, in_time: &dyn Fn() -> bool) -> Result<Vec<
     let out_of_time = || "looking took too long".to_owned();
     if !prefilter::is_worth_a_look(dialect, text) {
         return Ok(Vec::new());
+    }
+    // The exact parser recurses; what nests too deep for it, or has an error, is left to the grammar.
+    if dialect == Dialect::Python
+        && !syntax::is_deep(text)
+        && let Ok(Some((ir, root))) = lower::python::lower(text, lower::DEPTH_USUAL)
+    {
+        let (hits, gave_up) = Engine::new(dialect, &ir, text, in_time).run(root);
+        return if gave_up && hits.is_empty() { Err(out_of_time()) } else { Ok(hits) };
     }
     let tree = dialect.parse(text, in_time).ok_or_else(out_of_time)?;
     if dialect == Dialect::Bash {
@@ -150,6 +179,7 @@ fn of_hit(dialect: Dialect, hit: Hit, lines: &Lines<'_>, secrets: &[Secret]) -> 
         severity: Some(severity.to_owned()),
         cwe: Some(format!("CWE-{}", hit.category.cwe())),
         fingerprint: None,
+        path: None,
     }
 }
 
@@ -165,6 +195,7 @@ fn of_secret(secret: &Secret, lines: &Lines<'_>, secrets: &[Secret]) -> Finding 
         severity: Some("error".to_owned()),
         cwe: Some("CWE-798".to_owned()),
         fingerprint: Some(secret.fingerprint.clone()),
+        path: None,
     }
 }
 

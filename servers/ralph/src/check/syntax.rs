@@ -8,7 +8,8 @@ mod rust;
 mod sql;
 mod tree;
 
-pub(crate) use tree::grammar;
+pub(crate) use nesting::is_deep;
+pub(crate) use tree::{grammar, tree_of};
 
 use std::time::{Duration, Instant};
 
@@ -94,7 +95,7 @@ pub fn check_up_to(
 
 fn parse(source: SourceType, text: &str, in_time: &dyn Fn() -> bool) -> Parsed {
     // The exact parsers recurse; a text that would take their stack goes to tree-sitter, which does not.
-    let deep = || nesting::is_deep(text);
+    let deep = || is_deep(text);
     match source.language {
         Language::Python if !deep() => python::parse(text),
         Language::JavaScript | Language::TypeScript | Language::Tsx if !deep() => javascript::parse(source, text),
@@ -165,6 +166,7 @@ fn finding(text: &str, fault: &Fault) -> Finding {
         severity: None,
         cwe: None,
         fingerprint: None,
+        path: None,
     }
 }
 

@@ -4,19 +4,97 @@ use std::path::Path;
 
 use tollgate_shared::sandbox::{Ended, Finished};
 
+use super::group::Ran;
 use super::parse::{Level, Parsed, Reported};
 use super::{Command, Scope};
 use crate::check::{Check, CheckResult, FINDINGS_MAX, Finding, Verdict};
 
-/// Judges one run of `command` over `paths`, which were beneath `work` then and are beneath `root` in truth.
+/// Most findings of a whole change that are told apart.
+const CHANGE_FINDINGS_MAX: usize = 2_000;
+
+/// Judges one run of `command` for each file that it was given.
 #[must_use]
-pub fn judge(command: &Command, finished: &Finished, paths: &[String], work: &Path, root: &Path) -> Vec<CheckResult> {
+pub(super) fn judge(command: &Command, ran: &Ran<'_>) -> Vec<CheckResult> {
+    let place = Places {
+        work: &ran.work,
+        root: &ran.root,
+        excerpt: &|path, line, column| ran.lines.excerpt(path, line, column),
+    };
+    each(command, &ran.finished, &ran.names, &place)
+}
+
+/// Judges one run of `command` for all files at once; every finding names its file.
+#[must_use]
+pub(super) fn judge_change(command: &Command, ran: &Ran<'_>) -> CheckResult {
+    let place = Places {
+        work: &ran.work,
+        root: &ran.root,
+        excerpt: &|path, line, column| ran.lines.excerpt(path, line, column),
+    };
+    all(command, &ran.finished, &ran.names, &place)
+}
+
+/// Where a command ran, and where that is in truth.
+struct Places<'p> {
+    work: &'p Path,
+    root: &'p Path,
+    excerpt: &'p dyn Fn(&str, usize, usize) -> String,
+}
+
+fn each(command: &Command, finished: &Finished, paths: &[String], places: &Places<'_>) -> Vec<CheckResult> {
     match trusted(command, finished) {
-        Ok((parsed, code)) => paths.iter().map(|path| of_file(command, &parsed, code, path, work, root)).collect(),
+        Ok((parsed, code)) => paths.iter().map(|path| of_file(command, &parsed, code, path, places)).collect(),
         Err(reason) => {
             let reason = format!("{}: {reason}", command.name);
             paths.iter().map(|_| CheckResult::inconclusive(command.check, reason.clone())).collect()
         }
+    }
+}
+
+fn all(command: &Command, finished: &Finished, paths: &[String], places: &Places<'_>) -> CheckResult {
+    let inconclusive = |reason: String| CheckResult::inconclusive(command.check, format!("{}: {reason}", command.name));
+    let (parsed, code) = match trusted(command, finished) {
+        Ok(trusted) => trusted,
+        Err(reason) => return inconclusive(reason),
+    };
+    if let (Some(covered), Scope::File) = (&parsed.covered, command.scope) {
+        let covered: Vec<String> = covered.iter().map(|path| beneath(path, places.work, places.root)).collect();
+        if let Some(path) = paths.iter().find(|path| !covered.contains(path)) {
+            return inconclusive(format!("it left {path} out"));
+        }
+    }
+    if parsed.findings.len() > CHANGE_FINDINGS_MAX {
+        return inconclusive(format!("it reported more than {CHANGE_FINDINGS_MAX} findings"));
+    }
+    let fails = |reported: &Reported| reported.level == Level::Error || code != 0;
+    let findings = parsed.findings.iter().map(|reported| {
+        let path = reported.path.as_deref().map(|named| beneath(named, places.work, places.root));
+        finding(command, reported, fails(reported), path.as_deref(), places)
+    });
+    CheckResult {
+        check: command.check,
+        verdict: if parsed.findings.iter().any(fails) { Verdict::Fail } else { Verdict::Pass },
+        findings: findings.collect(),
+        findings_omitted: 0,
+        existing: 0,
+        reason: None,
+    }
+}
+
+fn finding(command: &Command, reported: &Reported, fails: bool, path: Option<&str>, places: &Places<'_>) -> Finding {
+    const CHARS_MAX: usize = 500;
+    let excerpt = path.map_or_else(String::new, |path| (places.excerpt)(path, reported.line, reported.column));
+    Finding {
+        rule: rule(command, reported),
+        path: path.map(str::to_owned),
+        message: crate::secrets::mask(&reported.message.chars().take(CHARS_MAX).collect::<String>()),
+        line: reported.line,
+        column: reported.column,
+        excerpt,
+        hint: "fix what it reports, and verify again".to_owned(),
+        severity: Some(if fails { "warning" } else { "note" }.to_owned()),
+        cwe: None,
+        fingerprint: None,
     }
 }
 
@@ -39,11 +117,12 @@ fn trusted(command: &Command, finished: &Finished) -> Result<(Parsed, i32), Stri
     Ok((parsed, code))
 }
 
-fn of_file(command: &Command, parsed: &Parsed, code: i32, path: &str, work: &Path, root: &Path) -> CheckResult {
-    let named = |reported: &Reported| reported.path.as_deref().map(|named| beneath(named, work, root));
+fn of_file(command: &Command, parsed: &Parsed, code: i32, path: &str, places: &Places<'_>) -> CheckResult {
+    let beneath = |named: &str| beneath(named, places.work, places.root);
+    let named = |reported: &Reported| reported.path.as_deref().map(beneath);
     if let Some(covered) = &parsed.covered
         && command.scope == Scope::File
-        && !covered.iter().any(|other| beneath(other, work, root) == path)
+        && !covered.iter().any(|other| beneath(other) == path)
     {
         let reason = format!("{}: it left this file out", command.name);
         return CheckResult::inconclusive(command.check, reason);
@@ -52,42 +131,26 @@ fn of_file(command: &Command, parsed: &Parsed, code: i32, path: &str, work: &Pat
     let concerns =
         |reported: &&Reported| command.check == Check::Tests || named(reported).is_none_or(|named| named == path);
     let own: Vec<&Reported> = parsed.findings.iter().filter(concerns).collect();
-    let fails = |reported: &&&Reported| reported.level == Level::Error || code != 0;
-    let failed = own.iter().filter(fails).count();
+    let fails = |reported: &Reported| reported.level == Level::Error || code != 0;
+    let failed = own.iter().filter(|reported| fails(reported)).count();
     let elsewhere = parsed.findings.len() - own.len();
-    let findings = own.iter().take(FINDINGS_MAX).map(|reported| Finding {
-        rule: rule(command, reported),
-        message: with_place(reported, named(reported).filter(|named| named != path)),
-        line: reported.line,
-        column: reported.column,
-        excerpt: String::new(),
-        hint: "fix what it reports, and verify again".to_owned(),
-        severity: Some(if fails(&reported) { "warning" } else { "note" }.to_owned()),
-        cwe: None,
-        fingerprint: None,
+    let findings = own.iter().take(FINDINGS_MAX).map(|reported| {
+        let other = named(reported);
+        let found = finding(command, reported, fails(reported), other.as_deref(), places);
+        Finding { path: other.filter(|other| other != path), ..found }
     });
     CheckResult {
         check: command.check,
         verdict: if failed > 0 { Verdict::Fail } else { Verdict::Pass },
         findings: findings.collect(),
         findings_omitted: own.len().saturating_sub(FINDINGS_MAX),
-        existing: Default::default(),
+        existing: 0,
         reason: (elsewhere > 0).then(|| format!("{}: {elsewhere} findings are in other files", command.name)),
     }
 }
 
 fn rule(command: &Command, reported: &Reported) -> String {
     if reported.rule.is_empty() { command.name.clone() } else { format!("{}.{}", command.name, reported.rule) }
-}
-
-fn with_place(reported: &Reported, elsewhere: Option<String>) -> String {
-    const CHARS_MAX: usize = 500;
-    let message: String = reported.message.chars().take(CHARS_MAX).collect();
-    match elsewhere {
-        Some(path) if reported.line > 0 => format!("{path}:{}: {message}", reported.line),
-        Some(path) => format!("{path}: {message}"),
-        None => message,
-    }
 }
 
 /// Returns the path as beneath the project, as far as it is.
@@ -135,7 +198,12 @@ mod tests {
         let command = settings.resolve(preset).unwrap();
         let finished =
             Finished { ended, stdout: stdout.into(), stderr: stderr.into(), duration: Duration::from_millis(1) };
-        judge(&command, &finished, &[path.to_owned()], Path::new("/s/work"), Path::new("/w")).remove(0)
+        let places = Places {
+            work: Path::new("/s/work"),
+            root: Path::new("/w"),
+            excerpt: &|path, line, _| format!("line {line} of {path}"),
+        };
+        each(&command, &finished, &[path.to_owned()], &places).remove(0)
     }
 
     const RUFF: &str =
@@ -171,6 +239,14 @@ mod tests {
             assert_eq!(result.verdict, verdict, "{preset} {ended:?} {stdout}: {result:?}");
             assert_eq!(result.reason.is_some(), verdict == Inconclusive, "{preset} {stdout}");
         }
+    }
+
+    #[test]
+    fn finding_shows_its_line() {
+        let found = judged("ruff", Ended::Exited(1), RUFF, "", "a.py").findings.remove(0);
+        assert_eq!((found.excerpt.as_str(), found.path), ("line 1 of a.py", None));
+        let tests = judged("pytest", Ended::Exited(1), "FAILED b.py::x - boom\n1 failed in 0.01s", "", "a.py");
+        assert_eq!(tests.findings[0].path.as_deref(), Some("b.py"));
     }
 
     #[test]

@@ -14,7 +14,8 @@ use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
 use super::verify_file::{Format, probe};
 use crate::Ralph;
 use crate::check::{Check, Verdict};
-use crate::command::run::{self, Judged};
+use crate::client::Client;
+use crate::command::files::{self, Judged};
 use crate::roots::{self, Place};
 use crate::sarif;
 use crate::verify::{self, FileReport, Order, Subject};
@@ -92,10 +93,11 @@ async fn handle(server: Arc<Ralph>, request: VerifyBatchRequest, call: Call) -> 
         })
     })?;
     let places = places(&server, &call, request.paths, request.globs).await?;
-    let (mut judged, not_run) = verify_all(&server, &call, places, &wanted, request.stop_on_failure).await?;
+    let client = Client::Call(&call);
+    let (mut judged, not_run) = verify_all(&server, &client, places, &wanted, request.stop_on_failure).await?;
     // What is known to fail already is not run any further either.
     if !(request.stop_on_failure && not_run > 0) {
-        run::complete(&server, &call, &mut judged, &wanted, request.checks.is_some()).await?;
+        files::complete(&server, &client, &mut judged, &wanted, request.checks.is_some()).await?;
     }
     let files = judged.into_iter().map(|judged| judged.report).collect();
     let mut report = report(files, not_run, skip, limit);
@@ -139,23 +141,23 @@ async fn places(
 /// Verifies `places` and returns the reports, and how many files were not begun.
 async fn verify_all(
     server: &Arc<Ralph>,
-    call: &Call,
+    client: &Client<'_>,
     places: Vec<Place>,
     wanted: &[Check],
     stop_on_failure: bool,
 ) -> Result<(Vec<Judged>, usize), Refusal> {
     let total = places.len();
     let mut files = Vec::with_capacity(total);
-    let order = Order { stop_on_failure, ..Order::of(call, wanted) };
+    let order = Order { stop_on_failure, ..Order::of(client, wanted) };
     let mut by_name: BTreeMap<String, Place> =
         places.iter().map(|place| (place.shown.clone(), place.clone())).collect();
     let subjects = places.into_iter().map(Subject::on_disk).collect();
     // A file that was begun is finished and reported: it is paid for.
     verify::verify_each(server, order, subjects, |verified| {
-        verified.charge(call);
+        verified.charge(client);
         let report = verified.report;
         let Some(place) = by_name.remove(&report.path) else { return };
-        call.progress(files.len() + 1, total, || format!("{}: {}", report.path, report.verdict.name()));
+        client.progress(files.len() + 1, total, || format!("{}: {}", report.path, report.verdict.name()));
         files.push(Judged { place, given: None, report });
     })
     .await?;

@@ -7,20 +7,26 @@ use std::time::{Duration, Instant};
 use git2::Oid;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use tollgate_shared::content_hash::ContentHash;
 use tollgate_shared::ledger::verified::{VERIFIED, VerifiedTree};
 use tollgate_shared::refusal::Refusal;
 use tollgate_shared::serve::tool::Defined;
 use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
 
+use super::verify_file::Format;
 use crate::Ralph;
 use crate::baseline::{self, FilePair, Trace};
 use crate::changes::{self, Collected};
 use crate::check::guardrail::change::{self, Change, FileChange, Findings};
+use crate::check::security::user::UserRules;
 use crate::check::syntax::Limits;
 use crate::check::{Check, Finding, Verdict};
+use crate::client::Client;
+use crate::command::change::{Copies, Question, compare};
 use crate::repository::{Repository, Unreadable};
-use crate::roots::{Place, Roots};
+use crate::roots::Place;
+use crate::sarif;
 use crate::verify;
 
 /// Longest that a repository is read: under the patience of hosts, which is 60 s.
@@ -58,12 +64,15 @@ struct VerifyChangesRequest {
     limit: Option<usize>,
     /// From next_cursor, to list further findings
     cursor: Option<String>,
+    /// What the answer is to be, report when left out
+    #[serde(default)]
+    format: Format,
 }
 
 #[derive(Serialize, JsonSchema)]
-struct ChangesReport {
+pub(crate) struct ChangesReport {
     /// The gravest of what the change adds; only pass is a pass
-    verdict: Verdict,
+    pub(crate) verdict: Verdict,
     /// Whether the whole change, by every check of ralph, adds nothing that is wrong
     safe_to_merge: bool,
     /// Why it is skipped or inconclusive, or passes and yet is not safe to merge
@@ -87,6 +96,9 @@ struct ChangesReport {
     /// Gives the findings that are not listed
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
+    /// What is listed as SARIF 2.1.0, instead of `findings` and `existing`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sarif: Option<Map<String, Value>>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -120,7 +132,11 @@ struct Read {
     base_tree: Option<Oid>,
     /// Whether commits of the branch are left out.
     is_partial: bool,
-    collected: Collected,
+    collected: Arc<Collected>,
+    /// Where it is.
+    worktree: Place,
+    /// For the operator's commands; or why there are none.
+    copies: Result<Copies, String>,
 }
 
 /// What the checks found.
@@ -138,9 +154,9 @@ pub(crate) fn tool() -> Defined<Ralph> {
         "verify_changes",
         "Verify a change",
         "Verify everything that the working tree changes against a commit: staged, unstaged, untracked. Besides checking \
-         each file it compares before and after: deleted, skipped or weakened tests, new suppressions, lowered \
-         thresholds, removed CI steps, lockfiles, governance files. Only what the change adds counts. Call it before \
-         every commit and merge.",
+         each file it runs the operator's commands, and compares before and after: deleted, skipped or weakened tests, \
+         new suppressions, lowered thresholds, removed CI steps, lockfiles, governance files. Only what the change adds \
+         counts. Call it before every commit and merge.",
         Effect::Reads,
         Price::Metered(verify::SKUS),
     )
@@ -149,20 +165,40 @@ pub(crate) fn tool() -> Defined<Ralph> {
 
 async fn run(server: Arc<Ralph>, request: VerifyChangesRequest, call: Call) -> Result<Answer<ChangesReport>, Refusal> {
     let wanted = Check::wanted(request.checks.as_deref())?;
-    if let Some(check) = wanted.iter().find(|check| request.checks.is_some() && check.is_command()) {
-        return Err(Refusal::refused(
-            "unknown_check",
-            format!("verify_changes does not run commands, and {} is made of them", check.name()),
-            "name it in `checks` of verify_batch, with the changed files",
-        ));
-    }
     let limit = request.limit.unwrap_or(LISTED_DEFAULT).clamp(1, LISTED_MAX);
     let skip = request.cursor.as_deref().map_or(Ok(0), |cursor| {
         cursor.parse::<usize>().map_err(|_| {
             Refusal::invalid_arguments("`cursor` is not one that this tool gave", "take it from `next_cursor`")
         })
     })?;
-    if let Some(base) = &request.base
+    let place = match &request.repo_path {
+        Some(path) => server.roots.place(path)?,
+        None => server.roots.first().ok_or_else(|| server.roots.outside("."))?,
+    };
+    let mut report = verify(&server, &Client::Call(&call), place, request.base, &wanted, skip, limit).await?;
+    if request.format == Format::Sarif {
+        report.sarif = Some(report.sarif());
+        report.findings.clear();
+        report.existing.clear();
+    }
+    Ok(Answer::new(report))
+}
+
+/// Verifies what the working tree at `place` changes against `base`, and lists `limit` of the findings after `skip`.
+///
+/// # Errors
+///
+/// What cannot be read, or named.
+pub(crate) async fn verify(
+    server: &Arc<Ralph>,
+    client: &Client<'_>,
+    place: Place,
+    base: Option<String>,
+    wanted: &[Check],
+    skip: usize,
+    limit: usize,
+) -> Result<ChangesReport, Refusal> {
+    if let Some(base) = &base
         && (base.is_empty() || base.len() > 256 || base.starts_with('-') || base.chars().any(char::is_control))
     {
         return Err(Refusal::invalid_arguments(
@@ -170,26 +206,60 @@ async fn run(server: Arc<Ralph>, request: VerifyChangesRequest, call: Call) -> R
             "name a branch, a tag or a commit, or leave `base` out",
         ));
     }
-    let place = match &request.repo_path {
-        Some(path) => server.roots.place(path)?,
-        None => server.roots.first().ok_or_else(|| server.roots.outside("."))?,
-    };
-    let read = Arc::new(read(&server, &call, place, request.base).await?);
-    let tally = verify_all(&server, &call, &read, &wanted).await?;
-    let report = report(&read, tally, &wanted, skip, limit);
-    record(&server, &call, &read, &report, &wanted);
-    Ok(Answer::new(report))
+    let read = Arc::new(read(server, client, place, base).await?);
+    let tally = verify_all(server, client, &read, wanted).await?;
+    let report = report(server, &read, tally, wanted, skip, limit);
+    record(server, client, &read, &report, wanted).await?;
+    Ok(report)
+}
+
+impl ChangesReport {
+    /// Returns what is listed, as SARIF; what could not be told is a notification.
+    pub(crate) fn sarif(&self) -> Map<String, Value> {
+        let state = |located: &[Located], state: &'static str| -> Vec<(String, Finding, &'static str)> {
+            located.iter().map(|located| (located.path.clone(), located.finding.clone(), state)).collect()
+        };
+        let mut findings = state(&self.findings, "new");
+        findings.extend(state(&self.existing, "unchanged"));
+        let is_told = matches!(self.verdict, Verdict::Pass | Verdict::Fail | Verdict::Blocked);
+        let doubt = self.reason.as_ref().filter(|_| !is_told || self.verdict != Verdict::Pass);
+        sarif::of_change(&findings, doubt.map(|reason| (self.verdict, reason.as_str())))
+    }
+
+    /// Returns what the change adds, with the file and the check that found it.
+    pub(crate) fn added(&self) -> impl Iterator<Item = (&str, &Finding)> {
+        self.findings.iter().map(|located| (located.path.as_str(), &located.finding))
+    }
+
+    /// Returns why it is no pass, or what it was compared with.
+    pub(crate) fn summary(&self) -> String {
+        let counts: Vec<String> = self
+            .checks
+            .iter()
+            .map(|check| {
+                format!(
+                    "{} {} ({} new, {} existing)",
+                    check.check.name(),
+                    check.verdict.name(),
+                    check.new,
+                    check.existing
+                )
+            })
+            .collect();
+        let reason = self.reason.as_ref().map(|reason| format!("; {reason}")).unwrap_or_default();
+        format!("{} files against {}: {}{reason}", self.files_changed, self.base, counts.join(", "))
+    }
 }
 
 /// Reads the repository in a thread of its own: one that waits for ever, for a file system or a pipe that was put in
 /// the place of a file meanwhile, holds up nobody but itself.
-async fn read(server: &Arc<Ralph>, call: &Call, place: Place, base: Option<String>) -> Result<Read, Refusal> {
-    let (roots, bytes_max, cancelled) = (Arc::clone(&server.roots), server.limits.bytes_max, call.cancelled().clone());
+async fn read(server: &Arc<Ralph>, client: &Client<'_>, place: Place, base: Option<String>) -> Result<Read, Refusal> {
+    let (shared, cancelled) = (Arc::clone(server), client.cancelled().clone());
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let started = std::thread::Builder::new().name("repository".to_owned()).spawn(move || {
         let until = Instant::now() + READ_MAX;
         let in_time = || Instant::now() < until && !cancelled.is_cancelled();
-        drop(sender.send(read_now(&roots, &place, base.as_deref(), bytes_max, &in_time)));
+        drop(sender.send(read_now(&shared, &place, base.as_deref(), &in_time)));
     });
     started.map_err(|error| {
         Refusal::failed("internal_error", format!("no thread can be started: {error}"), "free memory, then call again")
@@ -205,17 +275,12 @@ async fn read(server: &Arc<Ralph>, call: &Call, place: Place, base: Option<Strin
         read = tokio::time::timeout(READ_MAX + Duration::from_secs(5), receiver) => {
             read.map_err(|_| slow())?.map_err(|_| slow())?
         }
-        () = call.cancelled().cancelled() => Err(Refusal::cancelled()),
+        () = client.cancelled().cancelled() => Err(Refusal::cancelled()),
     }
 }
 
-fn read_now(
-    roots: &Arc<Roots>,
-    place: &Place,
-    base: Option<&str>,
-    bytes_max: usize,
-    in_time: &dyn Fn() -> bool,
-) -> Result<Read, Refusal> {
+fn read_now(server: &Ralph, place: &Place, base: Option<&str>, in_time: &dyn Fn() -> bool) -> Result<Read, Refusal> {
+    let (roots, bytes_max) = (&server.roots, server.limits.bytes_max);
     let repository = Repository::find(roots, place)?.ok_or_else(|| {
         Refusal::refused(
             "not_a_repository",
@@ -234,7 +299,10 @@ fn read_now(
         )
     };
     let head = repository.head().map_err(unreadable)?;
-    let usual = usual_base(&repository, head).map_err(unreadable)?;
+    let usual = match &server.base {
+        Some(name) => Some(configured_base(&repository, head, name)?),
+        None => usual_base(&repository, head).map_err(unreadable)?,
+    };
     let (name, commit, is_partial) = match (base, head) {
         (None, _) => usual.map_or_else(|| ("nothing".to_owned(), None, false), |(name, id)| (name, Some(id), false)),
         (Some(name), _) => {
@@ -255,6 +323,11 @@ fn read_now(
     };
     let base_tree = commit.map(|id| repository.commit(id)).transpose().map_err(unreadable)?.map(|commit| commit.tree);
     let collected = changes::collect(roots, &repository, base_tree, bytes_max, in_time).map_err(unreadable)?;
+    let copies = if server.commands.iter().next().is_some() {
+        changes::copies(&collected, &repository)
+    } else {
+        Ok(Copies::default())
+    };
     Ok(Read {
         shown: repository.worktree.shown.clone(),
         common: repository.common_directory(),
@@ -262,8 +335,29 @@ fn read_now(
         base_commit: commit,
         base_tree,
         is_partial,
-        collected,
+        collected: Arc::new(collected),
+        worktree: repository.worktree.clone(),
+        copies,
     })
+}
+
+/// Returns where the branch left what the operator names.
+///
+/// A base that cannot be had is refused: without it, everything could be called old.
+fn configured_base(repository: &Repository, head: Option<Oid>, name: &str) -> Result<(String, Oid), Refusal> {
+    let unusable = |why: &str| {
+        Refusal::refused(
+            "base_unavailable",
+            format!("`ralph.base` is {}, and {why}", crate::roots::quoted(name)),
+            "have the operator fetch it or correct `ralph.base`",
+        )
+    };
+    let id = repository.revision(name).map_err(|error| unusable(&error.to_string()))?;
+    let id = id.ok_or_else(|| unusable("there is no such commit"))?;
+    let head = head.ok_or_else(|| unusable("there is no commit here yet"))?;
+    let base = repository.merge_base(head, id).map_err(|error| unusable(&error.to_string()))?;
+    let base = base.ok_or_else(|| unusable("this branch has nothing in common with it"))?;
+    Ok((if base == head { "HEAD".to_owned() } else { format!("merge base with {name}") }, base))
 }
 
 /// Returns where the branch left the default branch, as the remote has it where there is one; HEAD where there is no
@@ -280,29 +374,82 @@ fn usual_base(repository: &Repository, head: Option<Oid>) -> Result<Option<(Stri
     Ok(Some(("HEAD".to_owned(), head)))
 }
 
-async fn verify_all(server: &Arc<Ralph>, call: &Call, read: &Arc<Read>, wanted: &[Check]) -> Result<Tally, Refusal> {
+async fn verify_all(
+    server: &Arc<Ralph>,
+    client: &Client<'_>,
+    read: &Arc<Read>,
+    wanted: &[Check],
+) -> Result<Tally, Refusal> {
     let mut tally = Tally::default();
     if wanted.contains(&Check::Guardrail) && !read.collected.working.files.is_empty()
         || read.collected.staged.is_some() && wanted.contains(&Check::Guardrail)
     {
-        guardrail(server, call, read, &mut tally).await?;
+        guardrail(server, client, read, &mut tally).await?;
     }
-    for check in wanted.iter().filter(|check| **check != Check::Guardrail) {
+    for check in wanted.iter().filter(|check| **check != Check::Guardrail && !check.is_command()) {
         for staged in [false, true] {
-            each(server, call, read, staged, *check, &mut tally).await?;
+            each(server, client, read, staged, *check, &mut tally).await?;
         }
     }
+    commands(server, client, read, wanted, &mut tally).await?;
     let files = read.collected.working.files.len();
-    call.charge(verify::BASE_SKU, files as u64);
+    client.count(verify::BASE_SKU, files as u64, false);
     Ok(tally)
+}
+
+/// Runs the operator's commands.
+async fn commands(
+    server: &Arc<Ralph>,
+    client: &Client<'_>,
+    read: &Arc<Read>,
+    wanted: &[Check],
+    tally: &mut Tally,
+) -> Result<(), Refusal> {
+    let named: Vec<Check> = wanted.iter().copied().filter(|check| check.is_command()).collect();
+    let configured: Vec<Check> = server.commands.iter().map(|command| command.check).collect();
+    let named: Vec<Check> = named.into_iter().filter(|check| configured.contains(check)).collect();
+    // What was not read completely is no state that a command could be run on.
+    if named.is_empty() || read.collected.incomplete.is_some() {
+        return Ok(());
+    }
+    let copies = match &read.copies {
+        Ok(copies) => copies.clone(),
+        Err(why) => {
+            named.iter().for_each(|check| tally.doubt(*check, why.clone()));
+            return Ok(());
+        }
+    };
+    let question = Question {
+        worktree: read.worktree.clone(),
+        collected: Arc::clone(&read.collected),
+        copies,
+        has_base: read.base_tree.is_some(),
+    };
+    for outcome in compare(server, client, Arc::new(question), &named).await? {
+        let check = outcome.check;
+        client.count(check.sku(), outcome.files as u64, outcome.is_cached);
+        match outcome.reason {
+            Some(why) if outcome.verdict == Verdict::Inconclusive => tally.doubt(check, why),
+            _ => tally.verdicts.entry(check).or_default().push(outcome.verdict),
+        }
+        let located = |mut finding: Finding| Located { path: finding.path.take().unwrap_or_default(), check, finding };
+        tally.added.extend(outcome.added.into_iter().map(located));
+        tally.existing.extend(outcome.existing.into_iter().map(located));
+    }
+    Ok(())
 }
 
 fn states(collected: &Collected) -> impl Iterator<Item = &Change> {
     std::iter::once(&collected.working).chain(&collected.staged)
 }
 
-async fn guardrail(server: &Arc<Ralph>, call: &Call, read: &Arc<Read>, tally: &mut Tally) -> Result<(), Refusal> {
-    let (shared, cancelled, limits) = (Arc::clone(read), call.cancelled().clone(), server.limits);
+async fn guardrail(
+    server: &Arc<Ralph>,
+    client: &Client<'_>,
+    read: &Arc<Read>,
+    tally: &mut Tally,
+) -> Result<(), Refusal> {
+    let (shared, cancelled, limits) = (Arc::clone(read), client.cancelled().clone(), server.limits);
     let done = server.workers.run(move || {
         let started = Instant::now();
         // As long as each file alone would be given, up to what hosts wait for.
@@ -316,9 +463,10 @@ async fn guardrail(server: &Arc<Ralph>, call: &Call, read: &Arc<Read>, tally: &m
         tally.reason = Some("the check stopped unexpectedly; report this as a bug".to_owned());
         return Ok(());
     };
-    call.charge(crate::check::guardrail::SKU, read.collected.working.files.len().max(1) as u64);
+    client.count(crate::check::guardrail::SKU, read.collected.working.files.len().max(1) as u64, false);
     let located = |found: change::Found| Located { path: found.path, check: Check::Guardrail, finding: found.finding };
-    for findings in found {
+    for mut findings in found {
+        findings.added.extend(changed_rules(server, read));
         verdicts.push(of_findings(findings.added.iter().map(|found| &found.finding)));
         tally.added.extend(findings.added.into_iter().map(located));
         tally.existing.extend(findings.existing.into_iter().map(located));
@@ -330,10 +478,20 @@ async fn guardrail(server: &Arc<Ralph>, call: &Call, read: &Arc<Read>, tally: &m
     Ok(())
 }
 
+/// Finds the files of the operator's rules that the change touches: who may change them changes what is found.
+fn changed_rules(server: &Ralph, read: &Read) -> Vec<change::Found> {
+    let Ok(root) = server.roots.real(&read.worktree) else { return Vec::new() };
+    let touched = states(&read.collected).flat_map(|change| &change.files);
+    let paths: std::collections::BTreeSet<&str> =
+        touched.flat_map(|file| [file.path.as_str(), file.before_path()]).collect();
+    let changed = paths.into_iter().filter(|path| server.user_rules.is_file_of_rules(&root.join(path)));
+    changed.filter_map(change::rules_changed).collect()
+}
+
 /// Runs one check over each file of the change, and, where there is anything to tell apart, over what was before.
 async fn each(
     server: &Arc<Ralph>,
-    call: &Call,
+    client: &Client<'_>,
     read: &Arc<Read>,
     staged: bool,
     check: Check,
@@ -351,12 +509,10 @@ async fn each(
             }
             _ => continue,
         };
-        let Some((result, cached)) = verify::one_check(server, call, &file.path, text, check).await? else { continue };
-        if cached {
-            call.save(check.sku(), 1);
-        } else {
-            call.charge(check.sku(), 1);
-        }
+        let Some((result, cached)) = verify::one_check(server, client, &file.path, text, check).await? else {
+            continue;
+        };
+        client.count(check.sku(), 1, cached);
         if let Some(why) = result.reason {
             tally.doubt(check, format!("{}: {why}", file.path));
         } else if result.findings.is_empty() {
@@ -369,10 +525,11 @@ async fn each(
     if with_findings.is_empty() {
         return Ok(());
     }
-    let (shared, limits, cancelled) = (Arc::clone(read), server.limits, call.cancelled().clone());
+    let (shared, limits, cancelled) = (Arc::clone(read), server.limits, client.cancelled().clone());
+    let rules = Arc::clone(&server.user_rules);
     let done = server.workers.run(move || {
         let files = state(&shared.collected, staged).map(|change| change.files.as_slice()).unwrap_or_default();
-        told_apart(files, &with_findings, check, limits, &|| cancelled.is_cancelled())
+        told_apart(&rules, files, &with_findings, check, limits, &|| cancelled.is_cancelled())
     })?;
     let Ok((added, existing)) = done.await else {
         tally.doubt(check, "the check stopped unexpectedly; report this as a bug".to_owned());
@@ -387,6 +544,7 @@ async fn each(
 /// Tells the findings of `files`, those with the numbers `with_findings`, apart: new ones, and those that existed in
 /// any file of the change.
 fn told_apart(
+    rules: &UserRules,
     files: &[FileChange],
     with_findings: &[usize],
     check: Check,
@@ -398,7 +556,11 @@ fn told_apart(
         .enumerate()
         .map(|(at, file)| {
             let wanted = with_findings.contains(&at);
-            if wanted { verify::all_findings(check, &file.path, file.after_text(), limits, stop) } else { Vec::new() }
+            if wanted {
+                verify::all_findings(rules, check, &file.path, file.after_text(), limits, stop)
+            } else {
+                Vec::new()
+            }
         })
         .collect();
     let pairs: Vec<FilePair<'_>> = files
@@ -407,7 +569,7 @@ fn told_apart(
         .map(|(file, now)| FilePair {
             before_text: file.before_text(),
             after_text: file.after_text(),
-            before: verify::all_findings(check, file.before_path(), file.before_text(), limits, stop)
+            before: verify::all_findings(rules, check, file.before_path(), file.before_text(), limits, stop)
                 .iter()
                 .map(Trace::of)
                 .collect(),
@@ -437,14 +599,15 @@ impl Tally {
 }
 
 fn of_findings<'f>(findings: impl Iterator<Item = &'f Finding>) -> Verdict {
-    Verdict::all(
-        findings
-            .map(|finding| if finding.severity.as_deref() == Some("error") { Verdict::Blocked } else { Verdict::Fail }),
-    )
+    Verdict::all(findings.map(|finding| match finding.severity.as_deref() {
+        Some("error") => Verdict::Blocked,
+        Some("note") => Verdict::Pass,
+        _ => Verdict::Fail,
+    }))
     .max(Verdict::Pass)
 }
 
-fn report(read: &Read, mut tally: Tally, wanted: &[Check], skip: usize, limit: usize) -> ChangesReport {
+fn report(server: &Ralph, read: &Read, mut tally: Tally, wanted: &[Check], skip: usize, limit: usize) -> ChangesReport {
     let order = |located: &Located| {
         let finding = &located.finding;
         (
@@ -471,8 +634,9 @@ fn report(read: &Read, mut tally: Tally, wanted: &[Check], skip: usize, limit: u
     if files_changed == 0 && read.collected.incomplete.is_none() {
         reason = Some("nothing differs from the base".to_owned());
     }
-    let all = [Check::Syntax, Check::Security, Check::Guardrail].iter().all(|check| wanted.contains(check));
-    let safe_to_merge = verdict == Verdict::Pass && tally.added.is_empty() && all && !read.is_partial;
+    let all = in_force(server).iter().all(|check| wanted.contains(check));
+    let is_bad = |located: &Located| located.finding.severity.as_deref() != Some("note");
+    let safe_to_merge = verdict == Verdict::Pass && !tally.added.iter().any(is_bad) && all && !read.is_partial;
     if verdict == Verdict::Pass && !safe_to_merge {
         reason = Some(if read.is_partial {
             "commits of the branch before `base` were not looked at; leave `base` out".to_owned()
@@ -506,18 +670,29 @@ fn report(read: &Read, mut tally: Tally, wanted: &[Check], skip: usize, limit: u
         findings: tally.added.into_iter().skip(skip).take(limit).collect(),
         existing: tally.existing,
         next_cursor,
+        sarif: None,
     }
 }
 
+/// Returns the checks that there are here: of those made of commands, the ones that have any.
+fn in_force(server: &Ralph) -> Vec<Check> {
+    let configured: Vec<Check> = server.commands.iter().map(|command| command.check).collect();
+    Check::ALL.into_iter().filter(|check| !check.is_command() || configured.contains(check)).collect()
+}
+
 /// Records what was found of a tree that somebody may merge: only of a whole one, by every check.
-fn record(server: &Ralph, call: &Call, read: &Read, report: &ChangesReport, wanted: &[Check]) {
-    let (Some(tree), Some(repository)) = (read.collected.tree, &read.common) else { return };
+async fn record(
+    server: &Arc<Ralph>,
+    client: &Client<'_>,
+    read: &Read,
+    report: &ChangesReport,
+    wanted: &[Check],
+) -> Result<(), Refusal> {
+    let (Some(tree), Some(repository)) = (read.collected.tree, &read.common) else { return Ok(()) };
     if wanted != Check::ALL || report.files_changed == 0 {
-        return;
+        return Ok(());
     }
-    // What the operator's commands would say is not a part of this.
-    let done = wanted.iter().filter(|check| !check.is_command());
-    let mut checks: Vec<String> = done.map(|check| check.name().to_owned()).collect();
+    let mut checks: Vec<String> = in_force(server).iter().map(|check| check.name().to_owned()).collect();
     checks.sort();
     let verified = VerifiedTree {
         repository: repository.clone(),
@@ -525,14 +700,15 @@ fn record(server: &Ralph, call: &Call, read: &Read, report: &ChangesReport, want
         base: read.base_tree.map(|tree| tree.to_string()),
         verdict: report.verdict.name().to_owned(),
         checks,
-        rules: rules(),
+        rules: rules(server, client).await?,
         configuration: server.rules,
     };
-    call.decide(VERIFIED, report.verdict.name(), verified.detail());
+    client.decide(VERIFIED, report.verdict.name(), verified.detail());
+    Ok(())
 }
 
-/// Returns what tells one set of rules from another.
-fn rules() -> ContentHash {
+/// Returns what tells one set of rules, with the tools behind the operator's commands, from another.
+async fn rules(server: &Arc<Ralph>, client: &Client<'_>) -> Result<ContentHash, Refusal> {
     let nothing = ContentHash::of(b"");
     let mut hash = ContentHash::builder("ralph.rules").field(env!("CARGO_PKG_VERSION").as_bytes());
     for check in Check::ALL {
@@ -540,5 +716,14 @@ fn rules() -> ContentHash {
             hash = hash.field(check.key(&nothing, Some(language.into())).as_bytes());
         }
     }
-    hash.finish()
+    if let Some(digest) = server.user_rules.digest() {
+        hash = hash.field(digest.as_bytes());
+    }
+    if server.commands.iter().next().is_some() {
+        let (shared, cancelled) = (Arc::clone(server), client.cancelled().clone());
+        let digest = client
+            .blocking(move || shared.commands.digest(&|| cancelled.is_cancelled()).map_err(|error| error.refusal()));
+        hash = hash.field(digest.await?.as_bytes());
+    }
+    Ok(hash.finish())
 }

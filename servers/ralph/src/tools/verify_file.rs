@@ -11,7 +11,8 @@ use tollgate_shared::serve::{Answer, Call, Effect, Price, Tool};
 
 use crate::Ralph;
 use crate::check::Check;
-use crate::command::run::{self, Judged};
+use crate::client::Client;
+use crate::command::files::{self, Judged};
 use crate::roots::{Place, Unread, quoted};
 use crate::sarif;
 use crate::verify::{self, FileReport};
@@ -65,12 +66,13 @@ async fn handle(server: Arc<Ralph>, request: VerifyFileRequest, call: Call) -> R
     let wanted = Check::wanted(request.checks.as_deref())?;
     let place = probe(&server, &call, request.path, request.content.is_some()).await?;
     let given = request.content.as_ref().map(|content| Arc::new(content.clone().into_bytes()));
+    let client = Client::Call(&call);
     let report = match request.content {
-        Some(content) => verify::verify_given(&server, &call, place.clone(), content, &wanted).await?,
-        None => verify::verify_on_disk(&server, &call, place.clone(), &wanted).await?,
+        Some(content) => verify::verify_given(&server, &client, place.clone(), content, &wanted).await?,
+        None => verify::verify_on_disk(&server, &client, place.clone(), &wanted).await?,
     };
     let mut judged = [Judged { place, given, report }];
-    run::complete(&server, &call, &mut judged, &wanted, request.checks.is_some()).await?;
+    files::complete(&server, &client, &mut judged, &wanted, request.checks.is_some()).await?;
     let [Judged { mut report, .. }] = judged;
     let sarif = (request.format == Format::Sarif).then(|| sarif::log(std::slice::from_ref(&report)));
     if sarif.is_some() {

@@ -150,6 +150,12 @@ pub fn check(change: &Change, in_time: &dyn Fn() -> bool) -> Findings {
     findings
 }
 
+/// Returns the finding of a change to the operator's own rules, which only the operator can name.
+#[must_use]
+pub fn rules_changed(path: &str) -> Option<Found> {
+    files::rules_changed(path).added.pop()
+}
+
 /// Looks for suppressions, skipped tests and the like, wherever they were before.
 fn suppressed(change: &Change, in_time: &dyn Fn() -> bool, findings: &mut Findings) {
     let mut read: Vec<(&FileChange, Vec<Mark>, Vec<Mark>)> = Vec::new();
@@ -195,6 +201,7 @@ impl Findings {
                 severity: Some(rule.severity.name().to_owned()),
                 cwe: None,
                 fingerprint: None,
+                path: None,
             },
         });
     }

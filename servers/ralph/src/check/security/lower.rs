@@ -5,6 +5,7 @@
 
 mod imports;
 mod macros;
+pub mod python;
 mod shape;
 mod string;
 

@@ -91,7 +91,9 @@ pub fn is_worth_a_look(dialect: Dialect, text: &str) -> bool {
     static WORDS: [OnceLock<Option<Words>>; Dialect::ALL.len()] = [const { OnceLock::new() }; Dialect::ALL.len()];
     let words = WORDS[dialect as usize].get_or_init(|| words(dialect));
     // JavaScript's names can be written with escapes.
-    let is_plain = dialect != Dialect::Bash && !(dialect.is_script() && text.contains("\\u"));
+    let is_plain = dialect != Dialect::Bash
+        && !(dialect.is_script() && text.contains("\\u"))
+        && !(dialect == Dialect::Python && has_lookalikes(text));
     let Some(words) = words.as_ref().filter(|_| is_plain) else { return true };
     let mut seen = vec![false; words.whole.len()];
     let bytes = text.as_bytes();
@@ -116,6 +118,15 @@ pub fn is_worth_a_look(dialect: Dialect, text: &str) -> bool {
         need.calls.iter().any(|(word, other)| seen[*word] && other.is_none_or(|other| seen[other]))
             && (need.and.is_empty() || need.and.iter().any(|place| seen[*place]))
     })
+}
+
+/// Returns whether letters are written that Python reads as plain ones.
+fn has_lookalikes(text: &str) -> bool {
+    !text.is_ascii()
+        && text.chars().any(|c| {
+            matches!(c, 'ª' | 'º' | 'ſ' | '\u{1d2c}'..='\u{1d9f}' | '\u{2070}'..='\u{209f}' | '\u{2100}'..='\u{214f}'
+                | '\u{2460}'..='\u{24ff}' | '\u{fb00}'..='\u{fb06}' | '\u{ff00}'..='\u{ffef}' | '\u{1d400}'..='\u{1d7ff}')
+        })
 }
 
 fn words(dialect: Dialect) -> Option<Words> {

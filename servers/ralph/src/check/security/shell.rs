@@ -63,6 +63,8 @@ struct Walk<'s> {
     fetched: HashSet<String>,
     /// Variables that cannot be empty: assigned a constant, or checked.
     filled: HashSet<String>,
+    /// Variables that stand for the root, or for a folder that nothing may remove.
+    roots: HashSet<String>,
     strict: bool,
 }
 
@@ -73,7 +75,14 @@ pub fn check(tree: &Tree, source: &str, in_time: &dyn Fn() -> bool) -> (Vec<Hit>
         line.starts_with("set -")
             && (line.split_whitespace().nth(1).is_some_and(|flags| flags.contains('u')) || line.contains("nounset"))
     });
-    let mut walk = Walk { source, hits: BTreeSet::new(), fetched: HashSet::new(), filled: HashSet::new(), strict };
+    let mut walk = Walk {
+        source,
+        hits: BTreeSet::new(),
+        fetched: HashSet::new(),
+        filled: HashSet::new(),
+        roots: HashSet::new(),
+        strict,
+    };
     let mut cursor = tree.walk();
     let mut count = 0_usize;
     loop {
@@ -418,6 +427,19 @@ impl Walk<'_> {
             if !word.value.dynamic && text::is_root(text) || text == "--no-preserve-root" {
                 return self.hit(command.start, Category::Destructive);
             }
+            // `folder=/; rm -rf "$folder"`.
+            if text.starts_with(HOLE) && text.trim_start_matches(HOLE).trim_matches(['/', '*']).is_empty() {
+                let end = self.source.floor_char_boundary((word.start + 200).min(self.source.len()));
+                let source = self.source.get(word.start..end).unwrap_or_default();
+                let name: String = source
+                    .trim_start_matches(['"', '$', '{'])
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect();
+                if self.roots.contains(&name) {
+                    return self.hit(command.start, Category::Destructive);
+                }
+            }
             // `"$FOLDER/"*` is everything when the variable is empty.
             let rest = text.trim_start_matches(HOLE);
             if text.starts_with(HOLE)
@@ -511,7 +533,13 @@ impl Walk<'_> {
         if text.chars().any(|c| c != HOLE && c != '\u{2}' && !c.is_whitespace())
             || text.contains('\u{2}') && self.text(node).contains("mktemp")
         {
-            self.filled.insert(name);
+            self.filled.insert(name.clone());
+        }
+        // What the name stands for from here on, where that is constant.
+        if !value.value.dynamic && text::is_root(text) && name != "HOME" {
+            self.roots.insert(name);
+        } else {
+            self.roots.remove(&name);
         }
     }
 

@@ -167,3 +167,36 @@ proptest::proptest! {
         proptest::prop_assert!(result.findings.len() <= FINDINGS_MAX);
     }
 }
+
+#[test]
+fn both_trees_of_python_lead_to_the_same() {
+    let always = || true;
+    for case in cases().iter().filter(|case| case.file == "case.py") {
+        let Ok(Some((ir, root))) = lower::python::lower(&case.text, lower::DEPTH_USUAL) else { continue };
+        let exact = Engine::new(Dialect::Python, &ir, &case.text, &always).run(root).0;
+        let tree = Dialect::Python.parse(&case.text, &always).unwrap();
+        let (ir, root) = lower::lower(Dialect::Python, &tree, &case.text, lower::DEPTH_MAX).unwrap();
+        let other = Engine::new(Dialect::Python, &ir, &case.text, &always).run(root).0;
+        let ids = |hits: &[Hit]| hits.iter().map(|hit| rule_id(Dialect::Python, *hit)).collect::<Vec<_>>();
+        assert_eq!(ids(&exact), ids(&other), "{}: {}", case.category, case.name);
+    }
+}
+
+#[test]
+fn what_a_pattern_takes_out_of_a_request_came_with_it() {
+    let text = "import os\nfrom flask import request\n\ndef run():\n    match request.args.get('x'):\n        case str() as command:\n            \
+                os.system(command)\n";
+    assert_eq!(run("a.py", text).verdict, Verdict::Blocked);
+}
+
+#[test]
+fn letters_that_only_look_otherwise_hide_nothing() {
+    for text in [
+        "def f(x):\n    return ｅｖａｌ(x)\n",
+        "def f(x):\n    return 𝐞𝐯𝐚𝐥(x)\n",
+        "import os\ndef f(x):\n    os.ｓｙｓｔｅｍ('a ' + x)\n",
+    ] {
+        assert_eq!(run("a.py", text).verdict, Verdict::Blocked, "{text}");
+    }
+    assert_eq!(run("a.py", "größe = 1\nprint('ｅｖａｌ(x)')\n").verdict, Verdict::Pass);
+}

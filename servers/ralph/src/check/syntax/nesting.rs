@@ -13,7 +13,7 @@ const BRANCHES_MAX: usize = 1_500;
 const INDENT_MAX: usize = 800;
 
 /// Returns whether `text` may be nested too deep; says so too often rather than too seldom.
-pub(super) fn is_deep(text: &str) -> bool {
+pub(crate) fn is_deep(text: &str) -> bool {
     let bytes = text.as_bytes();
     let (mut depth, mut deepest) = (0_usize, 0_usize);
     let (mut row, mut longest_row) = (0_usize, 0_usize);

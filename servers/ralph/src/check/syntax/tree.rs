@@ -38,6 +38,11 @@ pub(super) fn parse(language: Language, text: &str, in_time: &dyn Fn() -> bool) 
     }
 }
 
+/// Parses `text`; says why where that cannot be done.
+pub(crate) fn tree_of(language: Language, text: &str, in_time: &dyn Fn() -> bool) -> Result<Tree, String> {
+    PARSER.with_borrow_mut(|parser| tree(parser, language, text, in_time))
+}
+
 fn tree(parser: &mut Parser, language: Language, text: &str, in_time: &dyn Fn() -> bool) -> Result<Tree, String> {
     let grammar = grammar(language).ok_or("no grammar for this language is built in")?;
     parser.set_language(&grammar).map_err(|error| format!("the grammar does not fit: {error}"))?;

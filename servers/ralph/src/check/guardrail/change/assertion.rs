@@ -46,6 +46,8 @@ pub struct Assertion {
     pub line: usize,
     /// Why it does not count.
     pub fault: Option<Fault>,
+    /// The function of the file that makes it, when the test does not itself.
+    pub through: Option<String>,
 }
 
 struct Reader<'r, 's> {
@@ -54,12 +56,20 @@ struct Reader<'r, 's> {
     /// What each variable of the test was first assigned.
     values: HashMap<String, String>,
     found: Vec<Assertion>,
+    /// The functions of the file that are being read because the test calls them.
+    inside: Vec<String>,
 }
+
+/// How deep functions that the test calls are followed.
+const HELPERS_DEEP: usize = 3;
+
+/// Assertions of one test that are looked at; more say nothing more.
+const ASSERTIONS_MAX: usize = 2_000;
 
 /// Returns what is asserted in `body`, in order.
 #[must_use]
 pub fn of(source: &Source<'_>, names: &Names, body: Node<'_>) -> Vec<Assertion> {
-    let mut reader = Reader { source, names, values: HashMap::new(), found: Vec::new() };
+    let mut reader = Reader { source, names, values: HashMap::new(), found: Vec::new(), inside: Vec::new() };
     reader.assigned(body);
     // Nobody runs the generator that a function with `yield` gives back.
     let generates = source.language == Some(Language::Python) && yields(body);
@@ -151,6 +161,7 @@ impl Reader<'_, '_> {
                 return;
             }
         }
+        self.helped(node, fault);
         match node.kind() {
             "if_statement" | "if_expression" | "if" | "unless" | "elif_clause" => self.branch(node, fault, depth),
             "while_statement" | "while_expression" => {
@@ -202,6 +213,73 @@ impl Reader<'_, '_> {
             // What follows a `return` in a block of its own is not made either.
             _ => self.block(node, fault, depth + 1),
         }
+    }
+
+    /// Reads what a function of the same file asserts of the values that the call `node` gives it.
+    fn helped(&mut self, node: Node<'_>, fault: Option<Fault>) {
+        if !matches!(node.kind(), "call" | "call_expression")
+            || self.inside.len() >= HELPERS_DEEP
+            || self.found.len() >= ASSERTIONS_MAX
+        {
+            return;
+        }
+        let Some(function) = node.child_by_field_name("function").filter(|name| name.kind() == "identifier") else {
+            return;
+        };
+        let name = self.source.of(function);
+        let Some(tree) = self.source.tree.as_ref().filter(|_| !self.inside.iter().any(|outer| outer == name)) else {
+            return;
+        };
+        let Some(definition) = definition(self.source, tree.root_node(), name) else { return };
+        let Some(body) = definition.child_by_field_name("body") else { return };
+        let (source, names) = (self.source, self.names);
+        let mut inside = self.inside.clone();
+        inside.push(name.to_owned());
+        let mut reader = Reader { source, names, values: HashMap::new(), found: Vec::new(), inside };
+        reader.assigned(body);
+        for (parameter, value) in self.given(definition, node) {
+            reader.values.entry(parameter).or_insert(value);
+        }
+        let generates = source.language == Some(Language::Python) && yields(body);
+        reader.block(body, fault.or(generates.then_some(Fault::NeverReached)), 0);
+        let call = normal(source.of(node));
+        self.found.extend(reader.found.into_iter().map(|assertion| Assertion {
+            text: format!("{}in{call}", assertion.text),
+            through: Some(name.to_owned()),
+            line: node.start_position().row + 1,
+            ..assertion
+        }));
+    }
+
+    /// Pairs the parameters of `definition` with what the call `node` gives for them.
+    fn given(&self, definition: Node<'_>, node: Node<'_>) -> Vec<(String, String)> {
+        let list = |node: Node<'_>, field: &str| -> Vec<String> {
+            let Some(list) = node.child_by_field_name(field) else { return Vec::new() };
+            let mut cursor = list.walk();
+            let named = list.named_children(&mut cursor).filter(|child| !child.kind().contains("comment"));
+            named.map(|child| self.source.of(child).to_owned()).collect()
+        };
+        let word = |text: &str| -> String {
+            let text = text.trim_start_matches(['*', '&', ' ']);
+            let text = text.strip_prefix("mut ").unwrap_or(text);
+            text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+        };
+        let parameters: Vec<String> = list(definition, "parameters").iter().map(|text| word(text)).collect();
+        let mut pairs = Vec::new();
+        for (at, argument) in list(node, "arguments").into_iter().enumerate() {
+            let keyword = argument
+                .split_once('=')
+                .filter(|(name, rest)| parameters.contains(&word(name.trim())) && !rest.starts_with('='));
+            match keyword {
+                Some((name, value)) => pairs.push((word(name.trim()), self.inlined(value))),
+                None => {
+                    if let Some(parameter) = parameters.get(at).filter(|name| !name.is_empty()) {
+                        pairs.push((parameter.clone(), self.inlined(&argument)));
+                    }
+                }
+            }
+        }
+        pairs
     }
 
     /// Returns whether the function `node`, which has no name of its own, is never called: what it is assigned to is
@@ -259,6 +337,7 @@ impl Reader<'_, '_> {
             strength,
             line: node.start_position().row + 1,
             fault: constant.then_some(Fault::Constant),
+            through: None,
         })
     }
 
@@ -473,7 +552,9 @@ impl Reader<'_, '_> {
         }
         let name = self.source.of(node.child_by_field_name("macro")?).rsplit("::").next().unwrap_or_default();
         let tokens = node.named_children(&mut node.walk()).find(|child| child.kind() == "token_tree")?;
-        let inner = self.source.of(tokens).trim_start_matches(['(', '[', '{']).trim_end_matches([')', ']', '}']);
+        // One bracket on each side: the last argument may end with others.
+        let whole = self.source.of(tokens);
+        let inner = whole.get(1..whole.len().saturating_sub(1)).unwrap_or_default();
         let arguments = split(inner);
         let first = arguments.first().copied().unwrap_or_default();
         let second = arguments.get(1).copied().unwrap_or_default();
@@ -569,6 +650,11 @@ impl Reader<'_, '_> {
         }
         let function = node.child_by_field_name("function")?;
         let text = self.source.of(function);
+        if matches!(text, "expect" | "expect.soft" | "chai.expect") && is_left_alone(self.source, node) {
+            let arguments = node.child_by_field_name("arguments");
+            let subject = arguments.and_then(|arguments| arguments.named_child(0)).map(|first| self.source.of(first));
+            return Some((subject.unwrap_or_default().to_owned(), NOTHING, true));
+        }
         let Some(inner) = expected(self.source, node) else {
             let path = self.names.path(self.source, function)?;
             let mut words = path.split('.');
@@ -788,6 +874,60 @@ impl Reader<'_, '_> {
         };
         Some((subject.to_owned(), if constant { NOTHING } else { strength }, constant))
     }
+}
+
+/// Returns whether nothing is demanded of what the call `node` of `expect` is about: no matcher is called on it.
+fn is_left_alone(source: &Source<'_>, node: Node<'_>) -> bool {
+    let (mut current, mut last) = (node, "");
+    while let Some(outer) = current.parent() {
+        match outer.kind() {
+            "member_expression"
+                if outer.child_by_field_name("object").is_some_and(|object| object.id() == current.id()) =>
+            {
+                last = outer.child_by_field_name("property").map_or("", |property| source.of(property));
+            }
+            "call_expression"
+                if outer.child_by_field_name("function").is_some_and(|called| called.id() == current.id()) =>
+            {
+                return false;
+            }
+            _ => break,
+        }
+        current = outer;
+    }
+    // Chai has matchers that are no calls, such as `.to.be.true`.
+    let is_matcher = last.strip_prefix("to").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()));
+    is_matcher || matches!(last, "" | "not" | "resolves" | "rejects" | "to" | "be" | "have" | "deep")
+}
+
+/// Returns the function `name` of the file, as far as it stands by itself.
+fn definition<'t>(source: &Source<'_>, root: Node<'t>, name: &str) -> Option<Node<'t>> {
+    for child in root.named_children(&mut root.walk()) {
+        let inner = match child.kind() {
+            "export_statement" => child.child_by_field_name("declaration"),
+            "decorated_definition" => child.child_by_field_name("definition"),
+            // Rust's tests lie in a module of their own.
+            "mod_item" => match child.child_by_field_name("body").and_then(|body| definition(source, body, name)) {
+                Some(found) => return Some(found),
+                None => None,
+            },
+            "lexical_declaration" => child.named_child(0),
+            _ => Some(child),
+        };
+        let Some(inner) = inner else { continue };
+        if inner.child_by_field_name("name").is_none_or(|named| source.of(named) != name) {
+            continue;
+        }
+        match inner.kind() {
+            "function_definition" | "function_declaration" | "function_item" => return Some(inner),
+            "variable_declarator" => {
+                let value = inner.child_by_field_name("value");
+                return value.filter(|value| matches!(value.kind(), "arrow_function" | "function_expression"));
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Returns the call of `expect` that a chain of matchers begins with.

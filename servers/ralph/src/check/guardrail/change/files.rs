@@ -197,6 +197,13 @@ fn governance(file: &FileChange, findings: &mut Findings) {
     }
 }
 
+/// Returns the finding of a change to the operator's own rules.
+pub(super) fn rules_changed(path: &str) -> Findings {
+    let mut findings = Findings::default();
+    findings.add(&GOVERNANCE, path, "", 0, format!("{path} holds rules of `ralph.rules`"));
+    findings
+}
+
 /// Looks for attributes that keep a difference from being shown.
 fn attributes(change: &Change, file: &FileChange, findings: &mut Findings) {
     let before: Vec<&str> = file.before_text().lines().map(str::trim).collect();

@@ -81,7 +81,7 @@ impl<'s> Lower<'s> {
 }
 
 /// Returns where the content of the literal at `start..end` is, without prefix and quotes.
-fn content(source: &str, start: usize, end: usize, is_heredoc: bool) -> (usize, usize) {
+pub(super) fn content(source: &str, start: usize, end: usize, is_heredoc: bool) -> (usize, usize) {
     let text = source.get(start..end).unwrap_or_default();
     if is_heredoc {
         let from = text.find('\n').map_or(0, |at| at + 1);
@@ -105,7 +105,7 @@ fn content(source: &str, start: usize, end: usize, is_heredoc: bool) -> (usize, 
 }
 
 /// Resolves the escapes that may hide a letter; the others stay.
-fn unescaped(text: &str) -> Cow<'_, str> {
+pub(super) fn unescaped(text: &str) -> Cow<'_, str> {
     if !text.contains('\\') {
         return Cow::Borrowed(text);
     }

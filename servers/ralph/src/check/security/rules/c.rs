@@ -8,6 +8,9 @@ pub static TABLE: Table = Table { sinks: SINKS, settings: SETTINGS, sources: SOU
 static SOURCES: &[&str] =
     &["getenv", "secure_getenv", "FCGX_GetParam", "mg_get_http_var", "cgiFormString", "MHD_lookup_connection_value"];
 
+/// What gives back a text of the program in another language.
+const TRANSLATED: &[&str] = &["_(", "gettext", "tr("];
+
 static SINKS: &[Sink] = &[
     Sink {
         category: Category::CommandInjection,
@@ -50,6 +53,21 @@ static SINKS: &[Sink] = &[
         of: Of::At(0),
         when: When::Tainted,
         with: &[],
+    },
+    // A format that is not written there, and nothing to put into it.
+    Sink {
+        category: Category::CodeInjection,
+        calls: &["printf", "wprintf"],
+        of: Of::At(0),
+        when: When::Dynamic,
+        with: &[("", Test::AtNot(0, TRANSLATED)), ("", Test::AtNot(1, &[""]))],
+    },
+    Sink {
+        category: Category::CodeInjection,
+        calls: &["fprintf", "syslog", "sprintf", "dprintf"],
+        of: Of::At(1),
+        when: When::Dynamic,
+        with: &[("", Test::AtNot(1, TRANSLATED)), ("", Test::AtNot(2, &[""]))],
     },
     Sink {
         category: Category::Sql,
