@@ -1,6 +1,7 @@
 //! Attacks beside uses of mcp-database.
 
 mod attacks;
+mod corpora;
 mod limits;
 mod masking;
 mod mysql;

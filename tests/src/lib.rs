@@ -5,6 +5,8 @@
     reason = "this package is test code, where a panic is a failure"
 )]
 
+pub mod corpus;
 pub mod database_servers;
 pub mod mcp_process;
+pub mod shop;
 pub mod world;

@@ -7,11 +7,14 @@ pub mod mysql;
 pub mod postgres;
 pub mod sqlite;
 
+mod fresh;
 mod statistics;
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -604,13 +607,37 @@ fn digest(connection: &str, statement: &ReadStatement, parameters: &[Parameter])
 /// Judges a statement on a thread with a stack that is deep enough for any that the lexer lets through.
 async fn judged(sql: String, rules: Rules) -> Result<ReadStatement, Refusal> {
     let (done, answer) = oneshot::channel();
-    let judge = move || drop(done.send(ReadStatement::check(&sql, &rules)));
-    let spawned = thread::Builder::new().name("judge".to_owned()).stack_size(STACK_BYTES).spawn(judge);
-    if let Err(error) = spawned {
-        tracing::error!(%error, "no thread for a statement");
-        return Err(busy());
+    let judge: Judgement = Box::new(move || drop(done.send(ReadStatement::check(&sql, &rules))));
+    // One thread waits for the next statement; while it is busy, others get theirs.
+    if let Err(TrySendError::Full(judge) | TrySendError::Disconnected(judge)) = waiting_judge().try_send(judge) {
+        let spawned = thread::Builder::new().name("judge".to_owned()).stack_size(STACK_BYTES).spawn(judge);
+        if let Err(error) = spawned {
+            tracing::error!(%error, "no thread for a statement");
+            return Err(busy());
+        }
     }
     answer.await.unwrap_or_else(|_| Err(stopped()))
+}
+
+type Judgement = Box<dyn FnOnce() + Send>;
+
+/// Returns where a thread waits for the next statement: starting one costs as much as judging.
+fn waiting_judge() -> &'static SyncSender<Judgement> {
+    static JUDGE: OnceLock<SyncSender<Judgement>> = OnceLock::new();
+    JUDGE.get_or_init(|| {
+        let (judge, statements) = sync_channel::<Judgement>(0);
+        let work = move || {
+            for statement in statements {
+                // A statement that makes the parser panic ends its own answer, and not this thread.
+                let _ = catch_unwind(AssertUnwindSafe(statement));
+            }
+        };
+        let spawned = thread::Builder::new().name("judge".to_owned()).stack_size(STACK_BYTES).spawn(work);
+        if let Err(error) = spawned {
+            tracing::error!(%error, "no thread for statements");
+        }
+        judge
+    })
 }
 
 fn unknown_table(name: &str) -> Refusal {

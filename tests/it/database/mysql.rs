@@ -1,106 +1,16 @@
 //! MariaDB: a real server, with a role that could do anything.
 
-mod corpus;
-
-use std::fs;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
-use sqlx::mysql::MySqlConnection;
-use sqlx::{AssertSqlSafe, Connection, Row};
-use tempfile::TempDir;
-use tollgate_tests::database_servers::{self, DatabaseServer};
+use tollgate_tests::corpus::MYSQL;
 use tollgate_tests::mcp_process::McpProcess;
+use tollgate_tests::shop::MysqlShop as World;
 
-use corpus::{ATTACKS, HONEST};
-
-/// What a rule says no with.
-const REFUSALS: [&str; 6] =
-    ["not_read_only", "multiple_statements", "not_parsed", "function_not_allowed", "table_not_allowed", "too_complex"];
+use super::corpora;
 
 const SLOW: &str =
     "SELECT count(*) FROM information_schema.COLUMNS a, information_schema.COLUMNS b, information_schema.COLUMNS c";
-
-struct World {
-    server: &'static DatabaseServer,
-    database: String,
-    dir: TempDir,
-}
-
-impl World {
-    async fn with(configuration: &str) -> Option<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let server = database_servers::mysql()?;
-        let database = format!("shop_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let mut admin = MySqlConnection::connect(&server.url("mysql")).await.unwrap();
-        let create = AssertSqlSafe(format!("CREATE DATABASE {database} CHARACTER SET utf8mb4"));
-        sqlx::raw_sql(create).execute(&mut admin).await.unwrap();
-        let world = Self { server, database, dir: TempDir::new().unwrap() };
-        world.run(include_str!("mysql/shop.sql")).await;
-        world.configure(&world.server.url(&world.database), configuration);
-        Some(world)
-    }
-
-    fn configure(&self, url: &str, configuration: &str) {
-        let text = format!("[database.connections.shop]\nurl = '{url}'\n{configuration}");
-        fs::write(self.dir.path().join("tollgate.toml"), text).unwrap();
-    }
-
-    async fn connect(&self) -> MySqlConnection {
-        MySqlConnection::connect(&self.server.url(&self.database)).await.unwrap()
-    }
-
-    async fn run(&self, sql: &str) {
-        let mut connection = self.connect().await;
-        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
-    }
-
-    fn start(&self) -> McpProcess {
-        McpProcess::start("mcp-database", self.dir.path(), &[], &[])
-    }
-
-    /// Rows, sequences, objects, settings, accounts, plugins, files.
-    async fn state(&self) -> Vec<String> {
-        const PARTS: &[&str] = &[
-            "SELECT GROUP_CONCAT(CONCAT_WS(',', id, title, price) ORDER BY id) FROM book",
-            "SELECT GROUP_CONCAT(CONCAT_WS(',', id, book_id, copies) ORDER BY id) FROM orders",
-            "SELECT CAST(COUNT(*) AS CHAR) FROM touched",
-            "SELECT CAST(next_not_cached_value AS CHAR) FROM counter",
-            "SELECT GROUP_CONCAT(CONCAT(TABLE_NAME, TABLE_TYPE) ORDER BY 1) FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()",
-            "SELECT GROUP_CONCAT(CONCAT(ROUTINE_NAME) ORDER BY 1) FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = DATABASE()",
-            "SELECT SHA2(GROUP_CONCAT(CONCAT(VARIABLE_NAME, VARIABLE_VALUE) ORDER BY 1), 256) FROM information_schema.GLOBAL_VARIABLES
-                WHERE VARIABLE_NAME NOT LIKE 'gtid%'",
-            "SELECT GROUP_CONCAT(CONCAT(User, Host, Priv) ORDER BY 1) FROM mysql.global_priv",
-            "SELECT CAST(COUNT(*) AS CHAR) FROM mysql.plugin",
-        ];
-        let mut connection = self.connect().await;
-        sqlx::raw_sql("SET SESSION group_concat_max_len = 1000000").execute(&mut connection).await.unwrap();
-        let mut state = Vec::new();
-        for part in PARTS {
-            let row = sqlx::query(*part).fetch_one(&mut connection).await.unwrap();
-            let bytes: Option<Vec<u8>> = row.try_get_unchecked(0).unwrap();
-            state.push(format!("{part}: {:?}", bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())));
-        }
-        connection.close().await.unwrap();
-        for folder in [Some("/tmp".into()), self.server.folder().map(|folder| folder.join("data").join(&self.database))]
-        {
-            let names = folder.iter().flat_map(|folder: &std::path::PathBuf| fs::read_dir(folder).unwrap());
-            let mut names: Vec<String> = names.map(|entry| entry.unwrap().file_name().display().to_string()).collect();
-            names.retain(|name| name.contains("attack"));
-            state.extend(names);
-        }
-        state
-    }
-
-    /// How many queries of this database's users the server works on.
-    async fn at_work(&self) -> i64 {
-        let mut connection = self.connect().await;
-        let sql = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE DB = DATABASE() AND COMMAND <> 'Sleep' AND ID <> CONNECTION_ID()";
-        sqlx::query(sql).fetch_one(&mut connection).await.unwrap().get(0)
-    }
-}
 
 async fn rows(server: &McpProcess, sql: &str, params: Value) -> Value {
     server.ok("query", json!({"sql": sql, "params": params})).await["rows"].clone()
@@ -111,16 +21,9 @@ async fn attacks_are_refused_by_a_role_that_could_do_anything() {
     let Some(world) = World::with("timeout_ms = 3000\n").await else { return };
     let server = world.start();
     let before = world.state().await;
-    let mut wrong = Vec::new();
-    for sql in ATTACKS {
-        let called = server.call("query", json!({"sql": sql})).await;
-        let code = called.structured["error"]["code"].as_str().unwrap_or("ok").to_owned();
-        if !REFUSALS.contains(&code.as_str()) {
-            wrong.push(format!("{sql}: {}", called.structured));
-        }
-    }
+    let wrong = corpora::not_refused(&server, &MYSQL.refused).await;
     assert_eq!(world.state().await, before);
-    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), ATTACKS.len(), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), MYSQL.refused.len(), wrong.join("\n"));
     assert!(server.pollution().is_empty());
 }
 
@@ -129,15 +32,9 @@ async fn honest_statements_run_and_leave_nothing() {
     let Some(world) = World::with("timeout_ms = 3000\n").await else { return };
     let server = world.start();
     let before = world.state().await;
-    let mut wrong = Vec::new();
-    for sql in HONEST {
-        let called = server.call("query", json!({"sql": sql})).await;
-        if called.is_error {
-            wrong.push(format!("{sql}: {}", called.structured));
-        }
-    }
+    let wrong = corpora::not_allowed(&server, &MYSQL.allowed).await;
     assert_eq!(world.state().await, before);
-    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), HONEST.len(), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), MYSQL.allowed.len(), wrong.join("\n"));
 }
 
 #[tokio::test]

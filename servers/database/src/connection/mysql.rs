@@ -5,6 +5,8 @@
 //! transaction, which is always rolled back. Views are taken apart and judged as statements are, since they call
 //! functions that a statement does not show.
 
+#[cfg(test)]
+mod alone;
 mod describe;
 mod masks;
 mod values;
@@ -28,9 +30,10 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 use tokio::time::timeout;
 use tollgate_shared::refusal::Refusal;
 
+use super::fresh::Fresh;
 use super::{Inspected, Limits, Page, ServerConnections, timed_out};
 use crate::config::ConnectionConfig;
-use crate::mask::{self, Protection};
+use crate::mask::{self, MaskedTables, Protection};
 use crate::parameters::Parameter;
 use crate::rows::{COLUMNS_MAX, More, Rows, RowsBuilder};
 use crate::statement::{ReadStatement, Rules, Syntax};
@@ -87,6 +90,8 @@ pub struct Mysql {
     idle: Mutex<Vec<Idle>>,
     role: OnceCell<Vec<String>>,
     protection: Arc<Protection>,
+    known: Fresh<BTreeSet<(Option<String>, String)>, (MaskedTables, BTreeSet<String>)>,
+    described: Fresh<String, (usize, Vec<(String, String)>)>,
     opened: AtomicU64,
 }
 
@@ -139,6 +144,8 @@ impl Mysql {
             idle: Mutex::default(),
             role: OnceCell::new(),
             protection,
+            known: Fresh::default(),
+            described: Fresh::default(),
             opened: AtomicU64::new(0),
         })
     }
@@ -163,7 +170,8 @@ impl Mysql {
             self.run(&mut lease, &statement, parameters, page).await
         }
         .await;
-        lease.end().await;
+        // The answer does not wait for it; a place at the engine does.
+        tokio::spawn(lease.end());
         answer
     }
 
@@ -226,8 +234,15 @@ impl Mysql {
         parameters: &[Parameter],
         page: Page,
     ) -> Result<Rows, Refusal> {
-        let (count, columns) = self.describe(lease, statement).await?;
-        takes(count, parameters)?;
+        let described = match self.described.get(statement.text()) {
+            Some(known) => known,
+            None => {
+                let described = self.describe(lease, statement).await?;
+                self.described.keep(statement.text().to_owned(), described)
+            }
+        };
+        let (count, columns) = &*described;
+        takes(*count, parameters)?;
         let mut answer =
             RowsBuilder::new(columns.iter().map(|(name, known)| (name.as_str(), Some(known.as_str()))), page.rows_max);
         let query = bound(sqlx::query(AssertSqlSafe(statement.text().to_owned())).persistent(false), parameters);
@@ -242,6 +257,10 @@ impl Mysql {
                 }
                 let cells: Result<Vec<_>, _> = (0..row.len()).map(|index| values::made(&row, index)).collect();
                 let cells = cells.map_err(|error| self.refusal(&error))?;
+                if cells.len() != columns.len() {
+                    self.described.forget(statement.text());
+                    return Err(changed());
+                }
                 if answer.push(cells.iter().map(values::Made::cell)) == More::Full {
                     full = true;
                     break;
@@ -297,6 +316,23 @@ impl Mysql {
         lease: &mut Lease,
         statement: &ReadStatement,
     ) -> Result<(ReadStatement, BTreeSet<String>), Refusal> {
+        let known = match self.known.get(statement.relations()) {
+            Some(known) => known,
+            None => {
+                let found = self.looked_up(lease, statement).await?;
+                self.known.keep(statement.relations().clone(), found)
+            }
+        };
+        let masked = mask::masked(statement, &known.0, Syntax::Mysql)?;
+        Ok((masked, known.1.clone()))
+    }
+
+    /// Asks the catalogue for the tables of a statement, and for those behind its views.
+    async fn looked_up(
+        &self,
+        lease: &mut Lease,
+        statement: &ReadStatement,
+    ) -> Result<(MaskedTables, BTreeSet<String>), Refusal> {
         const TABLE: &str =
             "SELECT CAST(t.TABLE_SCHEMA AS CHAR), CAST(t.TABLE_NAME AS CHAR), LOWER(t.ENGINE), t.TABLE_TYPE,
                 CAST(v.VIEW_DEFINITION AS CHAR)
@@ -364,8 +400,7 @@ impl Mysql {
                 ));
             }
         }
-        let masked = mask::masked(statement, &behind_names.masked()?, Syntax::Mysql)?;
-        Ok((masked, tables))
+        Ok((behind_names.masked()?, tables))
     }
 
     /// Says what went wrong, without where the server is and who asks.
@@ -524,6 +559,10 @@ async fn powers(connection: &mut MySqlConnection) -> Result<Vec<String>, sqlx::E
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn changed() -> Refusal {
+    Refusal::failed("query_failed", "the table was changed in this moment", "send the query again")
 }
 
 fn hidden(view: &str) -> Refusal {

@@ -6,6 +6,8 @@
 //! settings come with the connection. What a statement names is resolved in the catalogue first ([`resolve`]),
 //! since views, operators, casts and `t.f` call functions that its text does not show.
 
+#[cfg(test)]
+mod alone;
 mod describe;
 mod lease;
 mod masks;
@@ -26,6 +28,7 @@ use sqlx::{AssertSqlSafe, Column as _, ConnectOptions, Either, Executor, Row, St
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 use tollgate_shared::refusal::Refusal;
 
+use super::fresh::Fresh;
 use super::{Inspected, Limits, Page, ServerConnections, timed_out};
 use crate::base64;
 use crate::config::ConnectionConfig;
@@ -55,6 +58,9 @@ const SETTINGS: [(&str, &str); 10] = [
 /// Longest wait for a lock that somebody holds, in milliseconds.
 const LOCK_MS_MAX: u64 = 1_000;
 
+/// How many statements a connection keeps prepared.
+const STATEMENTS_MAX: usize = 32;
+
 /// Longest wait for a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
@@ -70,6 +76,7 @@ pub struct Postgres {
     known: Known,
     masks: KnownMasks,
     protection: Arc<Protection>,
+    described: Fresh<String, Described>,
     type_names: Mutex<HashMap<u32, String>>,
     opened: AtomicU64,
 }
@@ -103,8 +110,8 @@ impl Postgres {
             .options(SETTINGS)
             .options(times)
             .application_name(lease::APPLICATION)
-            // A statement that the server keeps would answer with the columns of a table as it was.
-            .statement_cache_capacity(0)
+            // What the server keeps of ours has columns of text alone, and is asked anew when they change.
+            .statement_cache_capacity(STATEMENTS_MAX)
             .disable_statement_logging();
         let functions = config.allowed_functions.iter().cloned().collect();
         Ok(Self {
@@ -117,6 +124,7 @@ impl Postgres {
             known: Known::default(),
             masks: KnownMasks::default(),
             protection,
+            described: Fresh::default(),
             type_names: Mutex::default(),
             opened: AtomicU64::new(0),
         })
@@ -137,7 +145,8 @@ impl Postgres {
     ) -> Result<Rows, Refusal> {
         let mut lease = self.begin(slot).await?;
         let answer = self.read(&mut lease, statement, parameters, page).await;
-        lease.end().await;
+        // The answer does not wait for it; a place at the engine does.
+        tokio::spawn(lease.end());
         answer
     }
 
@@ -239,18 +248,38 @@ impl Postgres {
         parameters: &[Parameter],
         page: Page,
     ) -> Result<Rows, Refusal> {
-        let Page { rows_max, offset } = page;
-        let described = self.describe(lease, statement).await?;
+        let described = match self.described.get(statement.text()) {
+            Some(known) => known,
+            None => {
+                let described = self.describe(lease, statement).await?;
+                self.described.keep(statement.text().to_owned(), described)
+            }
+        };
         described.takes(parameters)?;
+        let answer = self.fetch(lease, statement, &described, parameters, page).await;
+        if answer.is_err() {
+            self.described.forget(statement.text());
+        }
+        answer
+    }
+
+    async fn fetch(
+        &self,
+        lease: &mut Lease,
+        statement: &ReadStatement,
+        described: &Described,
+        parameters: &[Parameter],
+        Page { rows_max, offset }: Page,
+    ) -> Result<Rows, Refusal> {
         let columns = &described.columns;
         let mut answer = RowsBuilder::new(
             columns.iter().map(|column| (column.name.as_str(), Some(column.shown.as_str()))),
             rows_max,
         );
         let characters = answer.cut_before();
-        let inner = self.typed(lease, statement, &described).await?;
+        let inner = self.typed(lease, statement, described).await?;
         let text = wrapped(&inner, columns, characters, rows_max, offset);
-        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(false);
+        let mut query = sqlx::query(AssertSqlSafe(text));
         for parameter in parameters {
             query = query.bind(as_text(parameter));
         }
@@ -376,6 +405,7 @@ impl Postgres {
 }
 
 /// What the server says of a statement.
+#[derive(Debug)]
 struct Described {
     parameters: Vec<Oid>,
     columns: Vec<Described1>,
@@ -396,6 +426,7 @@ impl Described {
 }
 
 /// What the server says of one column.
+#[derive(Debug)]
 struct Described1 {
     name: String,
     shown: String,

@@ -8,7 +8,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
 
-/// The parser's SQLite, and `<<`, `>>`, `x ISNULL` and `x IS y` for any `y`.
+/// The parser's SQLite, and `<<`, `>>`, `x ISNULL`, `x NOT GLOB y` and `x IS y` for any `y`.
 ///
 /// It only decides what can be judged; the engine gets the text.
 #[derive(Debug)]
@@ -66,6 +66,9 @@ impl Dialect for Sqlite {
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
         match &parser.peek_token_ref().token {
             Token::Word(word) if is_isnull(&word.value, word.quote_style) => Some(Ok(self.prec_value(Precedence::Is))),
+            Token::Word(word) if word.keyword == Keyword::NOT && is_matching(&parser.peek_nth_token_ref(1).token) => {
+                Some(Ok(self.prec_value(Precedence::Like)))
+            }
             _ => None,
         }
     }
@@ -75,6 +78,15 @@ impl Dialect for Sqlite {
             Token::Word(word) if is_isnull(&word.value, word.quote_style) => {
                 parser.advance_token();
                 Some(Ok(Expr::IsNull(Box::new(expr.clone()))))
+            }
+            Token::Word(word) if word.keyword == Keyword::NOT && is_matching(&parser.peek_nth_token_ref(1).token) => {
+                parser.advance_token();
+                parser.advance_token();
+                let right = match parser.parse_subexpr(precedence) {
+                    Ok(right) => Box::new(right),
+                    Err(error) => return Some(Err(error)),
+                };
+                Some(Ok(Expr::BinaryOp { left: Box::new(expr.clone()), op: BinaryOperator::NotEq, right }))
             }
             Token::Word(word) if word.keyword == Keyword::IS => {
                 let ahead = |count| match parser.peek_nth_token_ref(count).token {
@@ -95,6 +107,17 @@ impl Dialect for Sqlite {
             }
             _ => self.0.parse_infix(parser, expr, precedence),
         }
+    }
+}
+
+/// Whether it is one of the operators that SQLite has beside LIKE.
+fn is_matching(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => {
+            word.quote_style.is_none()
+                && ["glob", "match", "regexp"].iter().any(|known| word.value.eq_ignore_ascii_case(known))
+        }
+        _ => false,
     }
 }
 

@@ -74,6 +74,9 @@ enum Kind {
 ///
 /// [`Malformed`] with a sentence for the caller.
 pub fn tokens(sql: &str, syntax: Syntax) -> Result<Tokens, Malformed> {
+    if syntax == Syntax::Postgres && sql.contains('\0') {
+        return Err(malformed("a NUL is in it, which PostgreSQL takes for the end"));
+    }
     let mut lexer = Lexer { sql, at: 0, syntax, decoded: None };
     let mut tokens = Tokens {
         text: String::with_capacity(sql.len()),
@@ -604,26 +607,32 @@ impl<'a> Before<'a> {
 }
 
 /// PostgreSQL's words that stand before a string: syntax, and types of its own.
-const BEFORE_STRING: [&str; 63] = [
+const BEFORE_STRING: [&str; 79] = [
     "all",
     "and",
     "any",
     "asymmetric",
     "between",
     "bigint",
+    "bit",
     "bool",
     "boolean",
     "both",
-    "bytea",
+    "box",
     "by",
+    "bytea",
     "case",
+    "char",
     "cidr",
+    "circle",
     "date",
     "daterange",
+    "decimal",
     "distinct",
     "else",
     "escape",
     "extract",
+    "float",
     "for",
     "from",
     "having",
@@ -641,18 +650,24 @@ const BEFORE_STRING: [&str; 63] = [
     "leading",
     "like",
     "limit",
+    "lseg",
     "macaddr",
+    "macaddr8",
+    "money",
     "not",
     "numeric",
+    "nummultirange",
     "numrange",
     "offset",
     "on",
     "or",
     "placing",
     "point",
+    "polygon",
     "precision",
     "real",
     "select",
+    "smallint",
     "symmetric",
     "text",
     "then",
@@ -662,11 +677,15 @@ const BEFORE_STRING: [&str; 63] = [
     "timetz",
     "to",
     "trailing",
+    "tsquery",
     "tsrange",
     "tstzrange",
+    "tsvector",
     "uuid",
+    "varchar",
     "when",
     "where",
+    "xml",
     "zone",
 ];
 

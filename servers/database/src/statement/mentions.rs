@@ -304,10 +304,7 @@ impl Collector<'_> {
     }
 
     fn folded(&self, name: &Ident) -> String {
-        match (self.syntax, name.quote_style) {
-            (Syntax::Postgres, None) => name.value.to_ascii_lowercase(),
-            _ => name.value.clone(),
-        }
+        super::tree::folded(self.syntax, name)
     }
 
     /// Returns where the text has these names with full stops between them, if it is really they that stand there.

@@ -140,6 +140,9 @@ impl Walk<'_> {
 
     fn relation(&mut self, relation: &ObjectName) -> Result<(), Refusal> {
         let (schema, name) = table_name(relation)?;
+        for part in schema.into_iter().chain([name]) {
+            self.check_plain_name(part)?;
+        }
         let (schema, name) = (schema.map(|schema| self.folded(schema)), self.folded(name));
         if !functions::is_table(self.syntax(), schema.as_deref(), &name) {
             return Err(Refusal::refused(
@@ -179,6 +182,9 @@ impl Walk<'_> {
                     || (!index_hints.is_empty() && self.syntax() != Syntax::Mysql);
                 if is_foreign {
                     return Err(foreign("a clause of a table"));
+                }
+                if let Some(alias) = alias {
+                    self.check_plain_name(&alias.name)?;
                 }
                 self.alias(alias.as_ref());
                 match args {
@@ -221,9 +227,17 @@ impl Walk<'_> {
 
     /// Returns a name as the engine looks for it.
     fn folded(&self, name: &Ident) -> String {
-        match (self.syntax(), name.quote_style) {
-            (Syntax::Postgres, None) => name.value.to_ascii_lowercase(),
-            _ => name.value.clone(),
+        folded(self.syntax(), name)
+    }
+
+    /// Refuses a word as the name of a table where the engine has it for syntax: `FROM ONLY t` reads `t`, and not a
+    /// table `ONLY` that is called `t`.
+    fn check_plain_name(&self, name: &Ident) -> Result<(), Refusal> {
+        match name.quote_style {
+            None if functions::is_reserved(self.syntax(), &name.value) => {
+                Err(foreign(&format!("`{}` where a name stands", shown(&name.value))))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -242,6 +256,18 @@ impl Walk<'_> {
 
     fn data_type(&mut self, data_type: &DataType) {
         match data_type {
+            // What the parser takes for a type of some engine's own may be somebody's type in this one.
+            _ if self.syntax() == Syntax::Postgres
+                && !matches!(data_type, DataType::Custom(..) | DataType::Array(_)) =>
+            {
+                let written = data_type.to_string().to_ascii_lowercase();
+                let word: String =
+                    written.chars().take_while(|next| next.is_ascii_alphanumeric() || *next == '_').collect();
+                if !word.is_empty() {
+                    self.types.insert(format!("\"{word}\""));
+                    self.types.insert(word);
+                }
+            }
             DataType::Custom(name, _) => drop(self.types.insert(name.to_string())),
             DataType::Array(
                 ArrayElemTypeDef::AngleBracket(inner)
@@ -321,7 +347,8 @@ impl Walk<'_> {
     /// Decides on what PostgreSQL has beyond what all have.
     fn expression_of_postgres(&mut self, expression: &Expr) -> Option<Result<(), Refusal>> {
         let result = match expression {
-            Expr::ILike { any: false, .. }
+            Expr::ILike { .. }
+            | Expr::Like { .. }
             | Expr::SimilarTo { .. }
             | Expr::AtTimeZone { .. }
             | Expr::IsUnknown(_)
@@ -372,6 +399,7 @@ impl Walk<'_> {
         let result = match expression {
             Expr::Interval(_) | Expr::MatchAgainst { .. } | Expr::IsUnknown(_) | Expr::IsNotUnknown(_) => Ok(()),
             Expr::RLike { .. } => Ok(()),
+            Expr::AnyOp { .. } | Expr::AllOp { .. } => Ok(()),
             Expr::Convert { is_try: false, styles, .. } if styles.is_empty() => self.call("convert"),
             Expr::TypedString(string) if !string.uses_odbc_syntax => Ok(()),
             Expr::Extract { .. } => self.call("extract"),
@@ -513,6 +541,20 @@ fn plain_argument(argument: &FunctionArg) -> Option<Expr> {
     match argument {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(expression)) => Some(expression.clone()),
         _ => None,
+    }
+}
+
+/// How many bytes of a name PostgreSQL looks at.
+const POSTGRES_NAME_BYTES_MAX: usize = 63;
+
+/// Returns a name as the engine looks for it.
+pub(super) fn folded(syntax: Syntax, name: &Ident) -> String {
+    match (syntax, name.quote_style) {
+        (Syntax::Postgres, quote) => {
+            let seen = &name.value[..name.value.floor_char_boundary(POSTGRES_NAME_BYTES_MAX)];
+            if quote.is_none() { seen.to_ascii_lowercase() } else { seen.to_owned() }
+        }
+        _ => name.value.clone(),
     }
 }
 

@@ -2,24 +2,7 @@
 
 use serde_json::json;
 
-use super::corpus::HONEST;
 use super::{World, rows};
-
-#[tokio::test]
-async fn honest_statements_run_and_leave_nothing() {
-    let Some(world) = World::new().await else { return };
-    let server = world.start();
-    let before = world.state().await;
-    let mut wrong = Vec::new();
-    for sql in HONEST {
-        let called = server.call("query", json!({"sql": sql})).await;
-        if called.is_error {
-            wrong.push(format!("{sql}: {}", called.structured));
-        }
-    }
-    assert_eq!(world.state().await, before);
-    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), HONEST.len(), wrong.join("\n"));
-}
 
 #[tokio::test]
 async fn what_there_is_can_be_listed() {

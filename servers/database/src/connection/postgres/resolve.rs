@@ -185,13 +185,6 @@ fn judge(found: Vec<Found>, protection: &Protection) -> Result<Resolution, Refus
                     "use list_tables for the tables that there are",
                 ));
             }
-            ("domain", _) => {
-                return Err(Refusal::refused(
-                    "function_not_allowed",
-                    format!("the type `{name}` checks its values by rules that may call any function"),
-                    "cast to the type that it is made from",
-                ));
-            }
             _ => {
                 return Err(Refusal::refused(
                     "function_not_allowed",

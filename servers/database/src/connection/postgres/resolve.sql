@@ -23,7 +23,30 @@ WITH RECURSIVE named AS (
         ARRAY(SELECT ev_action::text FROM pg_rewrite WHERE ev_class = class.oid AND ev_type = '1' AND class.oid >= 16384)
         || ARRAY(SELECT polqual::text FROM pg_policy WHERE polrelid = class.oid) AS trees
     FROM read JOIN pg_class class USING (oid) JOIN pg_namespace namespace ON namespace.oid = class.relnamespace
+), type (oid) AS (
+    -- The types that are named, and those that they are made from.
+    SELECT to_regtype(name)::oid FROM unnest($5::text[]) AS name WHERE to_regtype(name) IS NOT NULL
+    UNION
+    SELECT next.oid
+    FROM type
+    CROSS JOIN LATERAL (
+        SELECT unnest(ARRAY[typelem, typbasetype]) AS oid FROM pg_type WHERE pg_type.oid = type.oid
+        UNION ALL
+        SELECT atttypid FROM pg_type composite JOIN pg_attribute ON attrelid = composite.typrelid
+        WHERE composite.oid = type.oid AND attnum > 0 AND NOT attisdropped
+        UNION ALL
+        SELECT rngsubtype FROM pg_range WHERE rngtypid = type.oid
+    ) AS next
+    WHERE next.oid <> 0
+), rule (tree) AS (
+    SELECT conbin::text FROM pg_constraint WHERE contypid <> 0 AND contypid IN (SELECT oid FROM type)
 ), called AS (
+    SELECT found[1]::oid AS oid FROM rule, regexp_matches(tree, ':(?:funcid|aggfnoid|winfnoid) (\d+)', 'g') AS found
+    UNION
+    SELECT operator.oprcode::oid FROM rule, regexp_matches(tree, ':opno (\d+)', 'g') AS found
+        JOIN pg_operator operator ON operator.oid = found[1]::oid
+    WHERE operator.oid >= 16384
+    UNION
     SELECT found[1]::oid AS oid FROM relation, unnest(trees) AS tree,
         regexp_matches(tree, ':(?:funcid|aggfnoid|winfnoid) (\d+)', 'g') AS found
     UNION
@@ -46,8 +69,7 @@ WITH RECURSIVE named AS (
     UNION
     -- Casts that need no word in the statement, to a type that it names, or to one of the engine's own.
     SELECT castfunc FROM pg_cast WHERE castfunc <> 0 AND oid >= 16384 AND (castcontext = 'i' OR casttarget < 16384
-        OR casttarget IN (SELECT unnest(ARRAY[type.oid, type.typelem]) FROM unnest($5::text[]) AS name
-            JOIN pg_type type ON type.oid = to_regtype(name)))
+        OR casttarget IN (SELECT oid FROM type))
 ), judged AS (
     SELECT CASE WHEN nspname = ANY (current_schemas(false)) THEN proname ELSE nspname || '.' || proname END AS name,
         CASE nspname WHEN 'pg_catalog' THEN
@@ -66,9 +88,5 @@ WITH RECURSIVE named AS (
         JOIN pg_language language ON language.oid = prolang
 )
 SELECT 'function' AS kind, name, NULL::text AS schema, NULL::text AS relkind FROM judged WHERE harmless IS NOT TRUE
-UNION ALL
-SELECT 'domain', domain.typname, NULL, NULL FROM unnest($5::text[]) AS name
-    JOIN pg_type type ON type.oid = to_regtype(name) JOIN pg_type domain ON domain.oid IN (type.oid, type.typelem)
-    WHERE domain.typtype = 'd' AND domain.oid >= 16384 AND EXISTS (SELECT FROM pg_constraint WHERE contypid = domain.oid)
 UNION ALL
 SELECT CASE WHEN oid IN (SELECT oid FROM named) THEN 'named' ELSE 'relation' END, relname, nspname, relkind::text FROM relation

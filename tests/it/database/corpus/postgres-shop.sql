@@ -46,3 +46,8 @@ INSERT INTO guarded VALUES (1, 'x');
 ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
 ALTER TABLE guarded FORCE ROW LEVEL SECURITY;
 CREATE POLICY guard ON guarded USING (touch(id) > 0);
+CREATE DOMAIN finer AS touchy;
+CREATE TYPE holding AS (inside touchy);
+CREATE DOMAIN datetime AS int CHECK (check_touch(VALUE));
+CREATE DOMAIN tinyint AS int CHECK (check_touch(VALUE));
+CREATE DOMAIN positive AS int CHECK (VALUE > 0);

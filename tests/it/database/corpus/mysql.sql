@@ -1,0 +1,614 @@
+-- Statements to try mcp-database with on MySQL and MariaDB, on the tables of mysql-shop.sql: one a line.
+-- A line in double quotes is a JSON string. A header says what must become of those below it: `refused` or `allowed`.
+
+-- == refused
+COMMIT
+COMMIT; DROP TABLE book
+ROLLBACK; DROP TABLE book
+BEGIN
+START TRANSACTION READ WRITE
+SET autocommit = 1
+SET SESSION TRANSACTION READ WRITE
+SET GLOBAL general_log = 1
+SET @@session.tx_read_only = 0
+SET PASSWORD = 'x'
+SET STATEMENT max_statement_time = 0 FOR SELECT 1
+SET STATEMENT tx_read_only = 0 FOR DELETE FROM book
+SET @a = 1
+SET NAMES latin1
+SET sql_mode = 'ANSI_QUOTES'
+SET ROLE NONE
+SELECT 1; DROP TABLE book
+SELECT 1;;DELETE FROM book
+INSERT INTO touched VALUES (1)
+INSERT INTO touched SELECT 1
+INSERT INTO touched VALUES (1) RETURNING id
+REPLACE INTO touched VALUES (1)
+UPDATE book SET price = 0
+DELETE FROM book
+DELETE b FROM book b
+TRUNCATE book
+DROP TABLE book
+CREATE TABLE attack (a INT)
+CREATE TEMPORARY TABLE attack (a INT)
+CREATE TABLE attack AS SELECT 1
+ALTER TABLE book ADD x INT
+RENAME TABLE book TO attack
+CREATE USER attack
+GRANT ALL ON *.* TO root
+FLUSH TABLES
+FLUSH TABLES WITH READ LOCK
+RESET MASTER
+PURGE BINARY LOGS TO 'x'
+LOAD DATA INFILE '/etc/passwd' INTO TABLE touched
+LOAD DATA LOCAL INFILE '/etc/passwd' INTO TABLE touched
+LOAD XML INFILE 'x' INTO TABLE touched
+CALL x()
+DO SLEEP(1)
+DO RELEASE_ALL_LOCKS()
+HANDLER book OPEN
+HANDLER book READ FIRST
+LOCK TABLES book WRITE
+UNLOCK TABLES
+PREPARE x FROM 'DROP TABLE book'
+EXECUTE x
+EXECUTE IMMEDIATE 'DROP TABLE book'
+DEALLOCATE PREPARE x
+KILL 1
+SHUTDOWN
+INSTALL PLUGIN x SONAME 'y'
+INSTALL SONAME 'x'
+UNINSTALL PLUGIN x
+CREATE FUNCTION x RETURNS STRING SONAME 'y'
+USE mysql
+ANALYZE TABLE book
+OPTIMIZE TABLE book
+REPAIR TABLE book
+CHECK TABLE book
+ANALYZE SELECT * FROM book
+ANALYZE FORMAT=JSON DELETE FROM book
+EXPLAIN SELECT 1
+EXPLAIN ANALYZE DELETE FROM book
+DESCRIBE book
+SHOW TABLES
+SHOW GRANTS
+SHOW VARIABLES
+CHANGE MASTER TO MASTER_HOST = 'x'
+START SLAVE
+XA START 'x'
+SAVEPOINT x
+BINLOG 'x'
+CACHE INDEX book IN x
+BACKUP STAGE START
+SIGNAL SQLSTATE '45000'
+BEGIN NOT ATOMIC DROP TABLE book; END
+IF 1 THEN DROP TABLE book; END IF
+WITH x AS (SELECT 1) DELETE FROM book
+WITH x AS (SELECT 1) UPDATE book SET price = 0
+TABLE book
+SELECT * FROM book INTO OUTFILE '/tmp/attack-1'
+SELECT 1 INTO OUTFILE '/tmp/attack-2'
+SELECT 1 INTO DUMPFILE '/tmp/attack-3'
+SELECT * INTO OUTFILE '/tmp/attack-4' FROM book
+SELECT 1 INTO @a
+SELECT title INTO @a FROM book LIMIT 1
+SELECT 1 UNION SELECT 2 INTO OUTFILE '/tmp/attack-5'
+(SELECT 1) INTO OUTFILE '/tmp/attack-6'
+SELECT * FROM book FOR UPDATE
+SELECT * FROM book LOCK IN SHARE MODE
+SELECT * FROM book FOR UPDATE NOWAIT
+SELECT * FROM book FOR SHARE
+SELECT * FROM (SELECT * FROM book FOR UPDATE) x
+SELECT * FROM book PROCEDURE ANALYSE()
+SELECT SQL_CALC_FOUND_ROWS * FROM book
+SELECT HIGH_PRIORITY * FROM book
+SELECT SLEEP(10)
+SELECT sleep (10)
+SELECT `sleep`(10)
+SELECT SLEEP/**/(10)
+SELECT `SLEEP` (10)
+SELECT BENCHMARK(1000000000, SHA2('a', 512))
+SELECT GET_LOCK('a', 1)
+SELECT RELEASE_LOCK('a')
+SELECT RELEASE_ALL_LOCKS()
+SELECT IS_FREE_LOCK('a')
+SELECT MASTER_POS_WAIT('a', 1)
+SELECT MASTER_GTID_WAIT('a')
+SELECT LOAD_FILE('/etc/passwd')
+SELECT load_file ('/etc/passwd')
+SELECT `LOAD_FILE`('/etc/passwd')
+SELECT LAST_INSERT_ID(7)
+SELECT NEXTVAL(counter)
+SELECT NEXT VALUE FOR counter
+SELECT SETVAL(counter, 100)
+SELECT LASTVAL(counter)
+SELECT UUID_SHORT()
+SELECT touch(1)
+SELECT plain(1)
+SELECT `touch`(1)
+SELECT shop.touch(1)
+SELECT sys_exec('id')
+SELECT sys_eval('id')
+SELECT EXTRACTVALUE(1, CONCAT('~', VERSION()))
+SELECT UPDATEXML(1, CONCAT('~', VERSION()), 1)
+SELECT VERSION()
+SELECT CONNECTION_ID()
+SELECT ROW_COUNT()
+SELECT FOUND_ROWS()
+SELECT USER()
+SELECT SESSION_USER()
+SELECT NAME_CONST('a', 1)
+SELECT ENCRYPT('a')
+SELECT DES_ENCRYPT('a')
+SELECT PASSWORD('a')
+SELECT @@datadir
+SELECT @@global.secure_file_priv
+SELECT @a := 1
+SELECT @a
+SELECT * FROM book WHERE (@a := id)
+SELECT 1 /*! INTO OUTFILE '/tmp/attack-7' */
+SELECT /*!50000 SLEEP(10) */
+SELECT /*M!100000 SLEEP(10) */ 1
+/*! DROP TABLE book */
+SELECT 1 /*!99999 ; DROP TABLE book */
+SELECT 'a\'; DROP TABLE book; -- '; DROP TABLE book
+SELECT 'a\\'; DROP TABLE book; -- '
+SELECT "a\"; DROP TABLE book; -- "; DROP TABLE book
+"SELECT 1 # \n; DROP TABLE book"
+"SELECT 1 -- \n; DROP TABLE book"
+SELECT 1--; DROP TABLE book
+SELECT `a``; DROP TABLE book; -- `; DROP TABLE book
+SELECT 'a' 'b'; DROP TABLE book
+SELECT _utf8'a'
+SELECT N'a'
+"SELECT 1\u00a0; DROP TABLE book"
+SELECT 1 /* /* */ ; DROP TABLE book */
+SELECT 1) AND SLEEP(10) OR (SELECT 1
+DELIMITER //
+\! touch /tmp/attack-8
+SELECT 1 \G
+""
+SELECT '
+SELECT `
+SELECT "
+SELECT /*
+SELECT 1 WHERE SLEEP(10)
+SELECT 1 FROM book ORDER BY SLEEP(10)
+SELECT 1 FROM book GROUP BY SLEEP(10)
+SELECT COUNT(*) FROM book HAVING SLEEP(10)
+SELECT IF(1, SLEEP(10), 0)
+SELECT CASE WHEN SLEEP(10) THEN 1 END
+SELECT (SELECT SLEEP(10))
+SELECT * FROM (SELECT SLEEP(10)) x
+SELECT 1 UNION SELECT SLEEP(10)
+WITH c AS (SELECT SLEEP(10)) SELECT * FROM c
+SELECT EXISTS (SELECT SLEEP(10))
+SELECT 1 IN (SELECT SLEEP(10))
+SELECT SUM(id) OVER (ORDER BY SLEEP(10)) FROM book
+SELECT COALESCE(SLEEP(10))
+SELECT CAST(SLEEP(10) AS CHAR)
+SELECT CONVERT(SLEEP(10), CHAR)
+SELECT TRIM(BOTH SLEEP(10) FROM 'a')
+SELECT EXTRACT(YEAR FROM SLEEP(10))
+SELECT DATE_ADD(NOW(), INTERVAL SLEEP(10) DAY)
+SELECT NOW() + INTERVAL SLEEP(10) DAY
+SELECT GROUP_CONCAT(SLEEP(10))
+SELECT GROUP_CONCAT(id ORDER BY SLEEP(10)) FROM book
+SELECT * FROM book JOIN orders ON SLEEP(10)
+SELECT SUBSTRING(SLEEP(10), 1)
+SELECT POSITION(SLEEP(10) IN 'a')
+SELECT 1 BETWEEN SLEEP(10) AND 2
+SELECT 'a' LIKE SLEEP(10)
+SELECT 'a' REGEXP SLEEP(10)
+SELECT -SLEEP(10)
+SELECT NOT SLEEP(10)
+VALUES (SLEEP(10))
+SELECT * FROM touching
+SELECT * FROM outer_touching
+SELECT * FROM sleeping
+SELECT * FROM reading_files
+SELECT * FROM stepping
+SELECT * FROM accounts
+SELECT COUNT(*) FROM `touching`
+SELECT * FROM mysql.user
+SELECT * FROM `mysql`.`global_priv`
+SELECT * FROM MYSQL.user
+SELECT * FROM performance_schema.threads
+SELECT * FROM sys.processlist
+SELECT * FROM information_schema.PROCESSLIST
+SELECT * FROM information_schema.USER_PRIVILEGES
+SELECT * FROM information_schema.GLOBAL_VARIABLES
+SELECT * FROM INFORMATION_SCHEMA.processlist
+SELECT * FROM information_schema.SYSTEM_VARIABLES
+
+-- == allowed
+SELECT 1
+SELECT * FROM book
+SELECT b.* FROM book b
+SELECT `id`, `title` FROM `book` ORDER BY `price` DESC LIMIT 2, 3
+SELECT id FROM book LIMIT 2 OFFSET 1
+SELECT count(*), COUNT(DISTINCT copies), SUM(copies), AVG(copies), MIN(copies), MAX(copies) FROM orders
+SELECT count (*) FROM orders
+SELECT book_id, SUM(copies) s FROM orders GROUP BY book_id HAVING s > 1 ORDER BY s DESC
+SELECT book_id, SUM(copies) FROM orders GROUP BY book_id WITH ROLLUP
+SELECT * FROM book JOIN orders ON orders.book_id = book.id
+SELECT * FROM book LEFT JOIN orders o ON o.book_id = book.id WHERE o.id IS NULL
+SELECT * FROM book NATURAL JOIN touched
+SELECT * FROM book CROSS JOIN touched
+SELECT * FROM book RIGHT JOIN orders USING (id)
+SELECT * FROM sold
+SELECT title FROM sold WHERE copies > 3
+WITH a AS (SELECT * FROM book), b AS (SELECT * FROM a) SELECT * FROM b
+WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 10) SELECT n FROM c
+SELECT 1 UNION SELECT 2 UNION ALL SELECT 3
+(SELECT 1) UNION (SELECT 2) ORDER BY 1
+SELECT 1 EXCEPT SELECT 2
+SELECT 1 INTERSECT SELECT 1
+SELECT DISTINCT copies FROM orders
+SELECT ROW_NUMBER() OVER (ORDER BY id), RANK() OVER w, LAG(copies, 1) OVER w FROM orders WINDOW w AS (PARTITION BY book_id ORDER BY copies)
+SELECT SUM(copies) OVER (ORDER BY id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM orders
+SELECT GROUP_CONCAT(title ORDER BY title SEPARATOR ', ') FROM book
+SELECT GROUP_CONCAT(DISTINCT copies) FROM orders
+SELECT CASE WHEN price > 9 THEN 'dear' ELSE 'cheap' END, IF(price > 9, 'a', 'b'), IFNULL(price, 0), COALESCE(price, 0), NULLIF(price, 8) FROM book
+SELECT CAST(id AS CHAR), CAST('1' AS SIGNED), CONVERT('1', UNSIGNED), CAST('1.5' AS DECIMAL(10, 2)), CONVERT(title USING utf8mb4) FROM book
+SELECT NOW(), CURDATE(), CURRENT_TIMESTAMP, UTC_TIMESTAMP(), DATE(added), YEAR(added), MONTH(added), DATE_FORMAT(added, '%Y-%m') FROM book
+SELECT DATE_ADD(added, INTERVAL 1 DAY), DATE_SUB(added, INTERVAL 1 MONTH), added + INTERVAL 1 HOUR, DATEDIFF(NOW(), added), TIMESTAMPDIFF(DAY, added, NOW()), EXTRACT(YEAR FROM added), LAST_DAY(added), UNIX_TIMESTAMP(added), FROM_UNIXTIME(0) FROM book
+SELECT DATE '2024-01-01', TIMESTAMP '2024-01-01 10:00:00'
+SELECT CONCAT(title, ' ', id), CONCAT_WS('-', title, id), UPPER(title), LOWER(title), LENGTH(title), CHAR_LENGTH(title), SUBSTRING(title, 1, 2), SUBSTRING_INDEX(title, ' ', 1), LEFT(title, 2), RIGHT(title, 2), TRIM(title), TRIM(BOTH 'a' FROM title), REPLACE(title, 'm', 'n'), LOCATE('m', title), INSTR(title, 'm'), LPAD(title, 10, '.'), REPEAT('a', 3), REVERSE(title), MD5(title), SHA2(title, 256), HEX(title), FIELD('a', 'b', 'a'), FORMAT(price, 2) FROM book
+SELECT ROUND(price, 1), CEIL(price), FLOOR(price), ABS(-1), MOD(5, 3), 5 DIV 3, 5 % 3, POW(2, 3), SQRT(4), LOG(10), EXP(1), SIGN(-1), TRUNCATE(1.55, 1), RAND() < 2, PI(), GREATEST(1, 2), LEAST(1, 2), 5 & 3, 5 | 3, 5 ^ 3, ~5, 1 << 3, 5 <=> NULL FROM book
+SELECT STDDEV(copies), VARIANCE(copies), BIT_AND(copies), BIT_OR(copies) FROM orders
+SELECT * FROM book WHERE id IN (1, 2) AND id NOT IN (SELECT book_id FROM orders WHERE copies > 100)
+SELECT * FROM book b WHERE EXISTS (SELECT 1 FROM orders o WHERE o.book_id = b.id)
+SELECT (SELECT MAX(copies) FROM orders), (SELECT title FROM book ORDER BY id LIMIT 1)
+SELECT * FROM orders WHERE (book_id, copies) IN ((1, 3), (2, 10)) OR copies BETWEEN 1 AND 5
+SELECT * FROM book WHERE title LIKE 'E%' OR title NOT LIKE '%\_%' OR title REGEXP '^E' OR title RLIKE 'a$'
+SELECT JSON_EXTRACT(info, '$.a'), JSON_VALUE(info, '$.a'), JSON_OBJECT('a', 1), JSON_ARRAY(1, 2), JSON_UNQUOTE('"a"'), JSON_VALID('{}') FROM orders
+SELECT JSON_ARRAYAGG(id) FROM book
+SELECT 'drop table book; -- ', 'it''s', 'it\'s', "say \"x\"", "it's", 'a\\b', '%', 'a\nb' -- comment; DROP TABLE book
+SELECT 1 # comment; DROP TABLE book
+/* DROP TABLE book; */ SELECT 1;
+SELECT `select`, `from` FROM (SELECT 1 AS `select`, 2 AS `from`) AS `table`
+SELECT 1 AS 'alias with spaces', 2 AS "other", 3 total
+SELECT * FROM book WHERE title = 'x' OR 1 = 1
+SELECT 1 WHERE NOT 0 AND TRUE OR FALSE XOR 1
+SELECT 1 && 1, 1 || 0, NOT 1, 5--1
+SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = DATABASE() ORDER BY 1, 2
+SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()
+SELECT * FROM book IGNORE INDEX (PRIMARY) WHERE id = 1
+SELECT x'41', 0x41, 1.5e3, .5, NULL, TRUE
+SELECT id, price IS NULL, price IS NOT NULL FROM book ORDER BY price IS NULL, price
+SELECT a.id FROM book a, book b WHERE a.id < b.id
+SELECT COUNT(*) * 100.0 / (SELECT COUNT(*) FROM book) FROM orders
+SELECT copies c FROM orders GROUP BY c ORDER BY c
+
+-- == allowed: windows, grouping and ordering
+SELECT id, copies, copies - LAG(copies, 1) OVER (PARTITION BY book_id ORDER BY id) AS diff FROM orders
+SELECT o.*, COUNT(*) OVER () AS total FROM orders o ORDER BY id
+SELECT id, NTILE(4) OVER (ORDER BY copies DESC), CUME_DIST() OVER (ORDER BY copies), PERCENT_RANK() OVER (ORDER BY copies) FROM orders
+SELECT id, AVG(copies) OVER (ORDER BY id ROWS BETWEEN 6 PRECEDING AND CURRENT ROW) AS moving FROM orders
+SELECT id, FIRST_VALUE(copies) OVER w, LAST_VALUE(copies) OVER w FROM orders WINDOW w AS (ORDER BY id RANGE BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
+SELECT * FROM (SELECT o.id, o.copies, ROW_NUMBER() OVER (PARTITION BY book_id ORDER BY copies DESC) AS place FROM orders o) ranked WHERE place = 1
+SELECT DATE_FORMAT(added, '%Y-%m') AS month, COUNT(*) FROM book GROUP BY month ORDER BY month
+SELECT YEAR(added), QUARTER(added), COUNT(*) FROM book GROUP BY YEAR(added), QUARTER(added) WITH ROLLUP
+SELECT book_id, GROUP_CONCAT(copies ORDER BY copies DESC SEPARATOR '|') FROM orders GROUP BY book_id
+SELECT book_id, SUM(IF(copies >= 10, 1, 0)) AS large, SUM(CASE WHEN copies < 10 THEN 1 ELSE 0 END) AS small FROM orders GROUP BY book_id
+SELECT SUM(copies >= 10) / COUNT(*) AS share FROM orders
+SELECT book_id, COUNT(*) FROM orders GROUP BY book_id HAVING COUNT(*) > 1 ORDER BY COUNT(*) DESC, book_id LIMIT 10
+SELECT DISTINCT book_id, copies FROM orders ORDER BY 1 DESC
+SELECT id, RANK() OVER (ORDER BY copies) FROM orders ORDER BY FIELD(id, 3, 1, 2)
+
+-- == allowed: common table expressions and subqueries
+WITH monthly AS (SELECT DATE_FORMAT(added, '%Y-%m-01') AS month, COUNT(*) AS n FROM book GROUP BY 1) SELECT month, n, SUM(n) OVER (ORDER BY month) AS running FROM monthly
+WITH RECURSIVE days AS (SELECT CAST('2024-01-01' AS DATE) AS day UNION ALL SELECT DATE_ADD(day, INTERVAL 1 DAY) FROM days WHERE day < '2024-01-10') SELECT day FROM days
+WITH a AS (SELECT 1 AS x), b AS (SELECT x + 1 AS x FROM a) SELECT * FROM a UNION ALL SELECT * FROM b
+SELECT b.title, (SELECT SUM(o.copies) FROM orders o WHERE o.book_id = b.id) AS copies FROM book b
+SELECT * FROM book WHERE id = (SELECT book_id FROM orders ORDER BY copies DESC, id LIMIT 1)
+SELECT * FROM book WHERE (id, title) IN (SELECT id, title FROM book WHERE price > 8)
+SELECT * FROM orders WHERE copies >= ALL (SELECT copies FROM orders)
+SELECT * FROM orders WHERE copies > ANY (SELECT AVG(copies) FROM orders)
+SELECT b.id FROM book b LEFT JOIN orders o ON o.book_id = b.id AND o.copies > 5 WHERE o.id IS NULL
+SELECT b.id FROM book b INNER JOIN orders o ON b.id = o.book_id INNER JOIN sold s ON s.title = b.title
+SELECT * FROM (SELECT 1 AS a) x JOIN (SELECT 1 AS a) y USING (a)
+SELECT b.id, o.id FROM book b STRAIGHT_JOIN orders o ON o.book_id = b.id
+SELECT COUNT(*) FROM (SELECT DISTINCT book_id FROM orders) d
+SELECT NOT EXISTS (SELECT 1 FROM orders WHERE copies > 500) AS none
+(SELECT id FROM book ORDER BY id LIMIT 1) UNION ALL (SELECT id FROM orders ORDER BY id DESC LIMIT 1)
+SELECT b1.id, b2.id FROM book AS b1, book AS b2 WHERE b1.id < b2.id
+SELECT seq FROM (SELECT 1 AS seq UNION SELECT 2 UNION SELECT 3) numbers
+
+-- == allowed: json, dates, text, numbers
+SELECT JSON_EXTRACT(info, '$.a') + 1, JSON_KEYS(info), JSON_LENGTH(info), JSON_TYPE(info), JSON_CONTAINS(info, '1', '$.a'), JSON_CONTAINS_PATH(info, 'one', '$.a') FROM orders
+SELECT JSON_OBJECTAGG(id, title) FROM book
+SELECT JSON_SET('{"a": 1}', '$.a', 2), JSON_REMOVE('{"a": 1}', '$.a'), JSON_MERGE_PATCH('{"a": 1}', '{"b": 2}'), JSON_SEARCH('{"a": "x"}', 'one', 'x'), JSON_QUOTE('x')
+SELECT NOW() - INTERVAL 30 DAY, CURDATE() - INTERVAL 1 MONTH, DATE(NOW()), TIME(NOW()), DAYNAME('2024-01-01'), WEEKDAY('2024-01-01'), WEEK('2024-01-01', 3), DAYOFYEAR('2024-12-31')
+SELECT added BETWEEN '2024-01-01' AND '2024-12-31', DATEDIFF('2024-02-01', added), TIMEDIFF('10:00:00', '09:00:00'), TIMESTAMPDIFF(MINUTE, added, NOW()) > 0, TIMESTAMPADD(HOUR, 2, added) FROM book
+SELECT STR_TO_DATE('01.02.2024', '%d.%m.%Y'), DATE_FORMAT('2024-01-02', '%W %M %Y'), FROM_UNIXTIME(1700000000, '%Y'), UNIX_TIMESTAMP('2024-01-01'), CONVERT_TZ('2024-01-01 12:00:00', '+00:00', '+02:00'), MAKEDATE(2024, 60), SEC_TO_TIME(3661)
+SELECT CASE WHEN price IS NULL THEN 'none' WHEN price < 9 THEN 'low' ELSE 'high' END AS band, COUNT(*) FROM book GROUP BY band
+SELECT CASE id WHEN 1 THEN 'one' ELSE 'more' END FROM book
+SELECT IFNULL(price, 0), COALESCE(NULL, price, 1), NULLIF(title, ''), GREATEST(1, 2, 3), LEAST('a', 'b'), ISNULL(price) FROM book
+SELECT CONCAT(title, ' (', IFNULL(price, '?'), ')') FROM book
+SELECT title FROM book WHERE title LIKE '100\%%' OR title LIKE 'x!_%' ESCAPE '!'
+SELECT title FROM book WHERE title REGEXP '^(Emma|Persuasion)$' AND title NOT RLIKE 'x'
+SELECT REGEXP_REPLACE(title, '[aeiou]', '*'), REGEXP_SUBSTR(title, '[A-Z]'), REGEXP_INSTR(title, 'm') FROM book
+SELECT SUBSTRING_INDEX('a@b', '@', -1), SUBSTR('abc', 2), MID('abc', 2, 1), LOCATE('b', 'abc'), ELT(2, 'a', 'b'), FIND_IN_SET('b', 'a,b'), STRCMP('a', 'b'), SPACE(3), INSERT('abc', 1, 1, 'x')
+SELECT HEX('abc'), UNHEX('616263'), TO_BASE64('x'), FROM_BASE64('eA=='), MD5('x'), SHA1('x'), CRC32('x'), CONV('ff', 16, 10), BIN(5), OCT(8)
+SELECT ROUND(AVG(price), 2), TRUNCATE(1.999, 2), 7 / 2, 7 DIV 2, 7 % 2, POWER(2, 10), 1e3, .5, FORMAT(1234.5, 1) FROM book
+SELECT CAST(price AS SIGNED), CAST(price AS CHAR(10)), CAST('2024-01-01' AS DATETIME), CONVERT(price, DECIMAL(12, 4)) FROM book
+SELECT title COLLATE utf8mb4_bin, BINARY 'a' = 'A' FROM book
+SELECT INET_ATON('10.0.0.1'), INET_NTOA(167772161), INET6_NTOA(INET6_ATON('::1')), IS_IPV4('10.0.0.1')
+SELECT 1 <=> NULL, 1 <> 2, 1 != 2, 1 XOR 1, NOT 1, 2 BETWEEN 1 AND 3, 1 IS TRUE, NULL IS NOT TRUE
+SELECT id FROM book WHERE price IS NOT NULL AND (title = 'a' OR title = 'b' OR 1 = 1) ORDER BY price IS NULL, price DESC
+SELECT DATABASE(), CURRENT_USER(), CHARSET('a') IS NULL
+
+-- == allowed: names, comments, text that looks like a statement
+"SELECT 1 -- \r; DROP TABLE book"
+SELECT 1 /*/; DROP TABLE book; /*/
+SELECT /*+ SET_VAR(max_statement_time = 0) */ 1 FROM book
+SELECT 'drop table book', "DELETE FROM book;", 'it''s; -- not a comment', "say ""x""", '/* nor this */', '# nor this'
+SELECT `b`.`title` AS `select`, b.price AS `order`, b.id AS `user` FROM `book` AS `b`
+SELECT id AS `update`, title AS `delete` FROM book WHERE title <> 'insert into x' ORDER BY `update`
+SELECT id AS value, title AS name, price AS type, added AS date FROM book
+"-- what was sold; DROP TABLE book\nSELECT * FROM sold"
+"# what was sold; DROP TABLE book\nSELECT * FROM sold"
+/* DELETE FROM book */ SELECT /* inner */ COUNT(*) FROM book -- done
+"SELECT id -- the key\n     , title # the name; really\nFROM book\nWHERE id > 0\n  AND (title = 'a' OR title = 'b' OR 1 = 1)\n;\n"
+SELECT title FROM book WHERE title LIKE '%create%' OR title LIKE '%grant all%' OR title REGEXP 'set|reset|sleep\\('
+SELECT column_name FROM information_schema.columns WHERE table_name = 'book' AND column_name IN ('update', 'delete', 'id')
+SELECT COUNT(*) AS `total; DROP TABLE book` FROM orders
+SELECT 1 AS `commit`, 2 AS `lock`, 3 AS `call`, 4 AS sleep, 5 AS benchmark
+SELECT constraint_name, table_name FROM information_schema.key_column_usage WHERE table_schema = DATABASE()
+SELECT table_name, table_rows, data_length FROM information_schema.tables WHERE table_schema = DATABASE() ORDER BY data_length DESC
+
+-- == refused: more statements that are no reads
+COMMIT AND CHAIN
+ROLLBACK AND CHAIN
+ROLLBACK TO SAVEPOINT x
+BEGIN WORK
+SET TRANSACTION READ WRITE
+SET @@session.max_statement_time = 0
+SET @@global.read_only = 0
+SET GLOBAL local_infile = 1
+SET PERSIST max_connections = 1
+SET CHARACTER SET latin1
+SET DEFAULT ROLE ALL FOR root
+SET RESOURCE GROUP x
+SET STATEMENT sql_mode = '' FOR SELECT 1
+INSERT INTO touched SET id = 1
+INSERT IGNORE INTO touched VALUES (1)
+INSERT INTO touched VALUES (1) ON DUPLICATE KEY UPDATE id = 2
+INSERT DELAYED INTO touched VALUES (1)
+INSERT INTO touched TABLE touched
+REPLACE INTO touched SELECT 1
+UPDATE book, orders SET book.price = 0
+UPDATE LOW_PRIORITY book SET price = 0
+DELETE FROM book, orders USING book JOIN orders
+DELETE QUICK FROM book
+CREATE OR REPLACE TABLE attack (a INT)
+CREATE TABLE attack LIKE book
+CREATE TABLE attack SELECT * FROM book
+CREATE VIEW attack AS SELECT 1
+CREATE OR REPLACE VIEW sold AS SELECT 1
+CREATE PROCEDURE attack() DELETE FROM book
+CREATE TRIGGER attack BEFORE INSERT ON touched FOR EACH ROW SET NEW.id = 1
+CREATE EVENT attack ON SCHEDULE EVERY 1 SECOND DO DELETE FROM book
+CREATE SEQUENCE attack
+CREATE SERVER attack FOREIGN DATA WRAPPER mysql OPTIONS (HOST 'x')
+CREATE DATABASE attack
+CREATE INDEX attack ON book (price)
+CREATE ROLE attack
+ALTER SEQUENCE counter RESTART
+ALTER USER root IDENTIFIED BY 'x'
+ALTER DATABASE CHARACTER SET latin1
+ALTER EVENT attack ENABLE
+DROP DATABASE mysql
+DROP USER root
+DROP SEQUENCE counter
+DROP VIEW sold
+DROP PREPARE x
+REVOKE ALL ON *.* FROM root
+SHOW PROCESSLIST
+SHOW CREATE TABLE book
+SHOW MASTER STATUS
+SHOW BINLOG EVENTS
+SHOW ENGINE INNODB STATUS
+SHOW STATUS
+SHOW WARNINGS
+EXPLAIN FORMAT=JSON SELECT 1
+EXPLAIN EXTENDED SELECT SLEEP(1)
+EXPLAIN FOR CONNECTION 1
+DESC book
+ANALYZE UPDATE book SET price = 0
+ANALYZE FORMAT=JSON SELECT SLEEP(1)
+HELP 'contents'
+RESIGNAL
+GET DIAGNOSTICS @a = NUMBER
+STOP SLAVE
+RESET SLAVE
+START GROUP_REPLICATION
+XA RECOVER
+XA COMMIT 'x'
+LOAD INDEX INTO CACHE book
+FLUSH PRIVILEGES
+FLUSH LOGS
+LOCK TABLE book READ
+LOCK INSTANCE FOR BACKUP
+BACKUP LOCK book
+IMPORT TABLE FROM 'x'
+CLONE LOCAL DATA DIRECTORY '/tmp/attack-9'
+RESTART
+CHECKSUM TABLE book
+WITH x AS (SELECT 1) INSERT INTO touched SELECT * FROM x
+WITH x AS (SELECT 1) SELECT * FROM x INTO OUTFILE '/tmp/attack-10'
+FOR i IN (SELECT 1) DO DELETE FROM book; END FOR
+WHILE 1 DO DELETE FROM book; END WHILE
+CASE 1 WHEN 1 THEN DELETE FROM book; END CASE
+LOOP DELETE FROM book; END LOOP
+BEGIN NOT ATOMIC DELETE FROM book; END
+SELECT 1 UNION DELETE FROM book
+SELECT * FROM (DELETE FROM book RETURNING id) x
+SELECT (DELETE FROM book)
+DELETE FROM book RETURNING *
+VALUES (1) INTO OUTFILE '/tmp/attack-11'
+SELECT 1 INTO OUTFILE '/tmp/attack-12' FIELDS TERMINATED BY ','
+SELECT 1 FROM book LIMIT 1 INTO @a
+SELECT id INTO touched FROM book
+SELECT 1 INTO a
+SELECT * FROM book WHERE id = 1 FOR UPDATE SKIP LOCKED
+SELECT * FROM book LIMIT 1 FOR UPDATE
+SELECT * FROM book FOR UPDATE WAIT 10
+SELECT * FROM book LOCK IN SHARE MODE NOWAIT
+SELECT * FROM book WHERE id IN (SELECT id FROM orders FOR UPDATE)
+WITH x AS (SELECT * FROM book FOR UPDATE) SELECT * FROM x
+SELECT SQL_NO_CACHE * FROM book PROCEDURE ANALYSE(1, 1)
+SELECT * FROM book; SELECT * FROM book
+DELIMITER ;; DROP TABLE book;;
+source /etc/passwd
+
+-- == refused: more functions that reach out
+SELECT IS_USED_LOCK('a')
+SELECT WAIT_FOR_EXECUTED_GTID_SET('a')
+SELECT SOURCE_POS_WAIT('a', 1)
+SELECT WAIT_UNTIL_SQL_THREAD_AFTER_GTIDS('a')
+SELECT LAST_INSERT_ID()
+SELECT NEXT VALUE FOR counter FROM book
+SELECT PREVIOUS VALUE FOR counter
+SELECT LASTVAL(counter), NEXTVAL(counter)
+SELECT SYSTEM_USER()
+SELECT COERCIBILITY('a')
+SELECT AES_ENCRYPT('a', 'b')
+SELECT AES_DECRYPT('a', 'b')
+SELECT ENCODE('a', 'b')
+SELECT OLD_PASSWORD('a')
+SELECT COMPRESS('a')
+SELECT RANDOM_BYTES(10)
+SELECT STATEMENT_DIGEST('SELECT 1')
+SELECT PS_CURRENT_THREAD_ID()
+SELECT sys.ps_thread_id(1)
+SELECT mysql.x(1)
+SELECT lib_mysqludf_sys_info()
+SELECT sys_get('PATH')
+SELECT sys_set('a', 'b')
+SELECT http_get('http://x')
+SELECT wsrep_last_written_gtid()
+SELECT BINLOG_GTID_POS('a', 1)
+SELECT DECODE_HISTOGRAM('a', 'b')
+SELECT spider_direct_sql('a', 'b', 'c')
+SELECT BENCHMARK(100, (SELECT COUNT(*) FROM book))
+SELECT xml_data FROM (SELECT EXTRACTVALUE('<a/>', '/a') AS xml_data) x
+SELECT GTID_SUBSET('a', 'b')
+SELECT VALUES(id) FROM book
+SELECT unknown_function(1)
+SELECT shop . touch (1)
+SELECT `shop`.`plain`(1)
+
+-- == refused: more ways of writing them
+"SELECT SLEEP\t(10)"
+"SELECT SLEEP\n(10)"
+"SELECT SLEEP -- x\n(10)"
+"SELECT SLEEP # x\n(10)"
+SELECT/**/SLEEP(10)
+SELECT(SLEEP(10))
+SELECT+SLEEP(10)
+SELECT~SLEEP(10)
+SELECT!SLEEP(10)
+SELECT BINARY SLEEP(10)
+SELECT 1 AS a, SLEEP(10) AS b
+SELECT DISTINCT SLEEP(10)
+SELECT ALL SLEEP(10)
+SELECT 1 LIMIT SLEEP(10)
+SELECT 1 DIV SLEEP(10)
+SELECT 1 && SLEEP(10)
+SELECT 1 || SLEEP(10)
+SELECT 1 XOR SLEEP(10)
+SELECT 1 <=> SLEEP(10)
+SELECT SLEEP(10) IS NULL
+SELECT (1, SLEEP(10)) = (1, 2)
+SELECT ROW(1, SLEEP(10)) = ROW(1, 2)
+SELECT INTERVAL(SLEEP(10), 1, 2)
+SELECT CHAR(SLEEP(10) USING utf8mb4)
+SELECT CONVERT(SLEEP(10) USING utf8mb4)
+SELECT CAST(SLEEP(10) AS DECIMAL(10, 2))
+SELECT MATCH (title) AGAINST (SLEEP(10)) FROM book
+SELECT SLEEP(10) COLLATE utf8mb4_bin
+SELECT TIMESTAMPADD(DAY, SLEEP(10), NOW())
+SELECT TIMESTAMPDIFF(DAY, SLEEP(10), NOW())
+SELECT JSON_OBJECT('a', SLEEP(10))
+SELECT GROUP_CONCAT(id SEPARATOR SLEEP(10)) FROM book
+SELECT COUNT(DISTINCT SLEEP(10)) FROM book
+SELECT ROW_NUMBER() OVER (PARTITION BY SLEEP(10)) FROM book
+SELECT SUM(1) OVER w FROM book WINDOW w AS (ORDER BY SLEEP(10))
+SELECT * FROM book USE INDEX (SLEEP(10))
+SELECT * FROM book NATURAL JOIN (SELECT SLEEP(10) AS id) x
+SELECT * FROM book LEFT JOIN orders ON SLEEP(10) = 0
+SELECT * FROM JSON_TABLE('[1]', '$[*]' COLUMNS (a INT PATH '$' DEFAULT '1' ON EMPTY)) x WHERE SLEEP(10)
+WITH RECURSIVE c AS (SELECT SLEEP(10) AS n UNION ALL SELECT n FROM c WHERE 0) SELECT * FROM c
+SELECT 1 UNION ALL (SELECT SLEEP(10))
+SELECT 1 EXCEPT SELECT SLEEP(10)
+SELECT 1 WHERE 1 IN (1, SLEEP(10))
+SELECT 1 WHERE NOT EXISTS (SELECT SLEEP(10))
+SELECT /*! SLEEP(10) */
+SELECT /*!SLEEP(10)*/ AS a
+SELECT /*!50000SLEEP*/(10)
+SELECT /*M! SLEEP(10) */
+SELECT 1 /*!80000 UNION SELECT SLEEP(10) */
+SELECT /*+ MAX_EXECUTION_TIME(0) */ SLEEP(10)
+SELECT {fn SLEEP(10)}
+SELECT {d '2024-01-01'}
+SELECT * FROM { OJ book LEFT JOIN orders ON SLEEP(10) }
+SELECT 'a\'; DROP TABLE book; -- '; DROP TABLE book
+SELECT "a'"; DROP TABLE book; -- "'
+SELECT 'a"'; DROP TABLE book
+SELECT '\\\'; DROP TABLE book'; DROP TABLE book
+SELECT `a'`; DROP TABLE book; -- `'
+SELECT 1 --x; DROP TABLE book
+"SELECT 1 --\u00a0; DROP TABLE book"
+"SELECT 1 --\n; DROP TABLE book"
+SELECT 1 /* ' */; DROP TABLE book; -- '
+"SELECT 1\u0000; DROP TABLE book"
+"SELECT 1\u001a; DROP TABLE book"
+"SELECT '\u00bf'' OR 1; DROP TABLE book; -- '; DROP TABLE book"
+"\ufeffSELECT 1; DROP TABLE book"
+SELECT x'4' , 1; DROP TABLE book
+SELECT 0b01; DROP TABLE book
+SELECT _latin1'a'; DROP TABLE book
+SELECT @`a`
+SELECT @'a'
+SELECT @@version
+SELECT @@`version`
+SELECT @@session.sql_mode
+SELECT @a:=@a+1 FROM book
+SELECT ?; DROP TABLE book
+SELECT 1 PROCEDURE x()
+SELECT 1)); DROP TABLE book; -- 
+SELECT 1) UNION (SELECT SLEEP(10)
+
+-- == refused: more that agents may not see
+SELECT * FROM mysql.global_priv
+SELECT * FROM `mysql`.`user`
+SELECT * FROM mysql . user
+SELECT * FROM book JOIN mysql.user
+SELECT (SELECT authentication_string FROM mysql.user LIMIT 1)
+SELECT * FROM mysql.general_log
+SELECT * FROM mysql.proc
+SELECT * FROM mysql.servers
+SELECT * FROM mysql.innodb_table_stats
+SELECT * FROM performance_schema.users
+SELECT * FROM Performance_Schema.events_statements_current
+SELECT * FROM sys.session
+SELECT * FROM SYS.processlist
+SELECT * FROM information_schema.INNODB_TRX
+SELECT * FROM information_schema.PLUGINS
+SELECT * FROM information_schema.FILES
+SELECT * FROM information_schema.SESSION_VARIABLES
+SELECT * FROM information_schema.SESSION_STATUS
+SELECT * FROM information_schema.EVENTS
+SELECT * FROM information_schema.APPLICABLE_ROLES
+SELECT * FROM information_schema.CLIENT_STATISTICS
+SELECT * FROM information_schema.USER_STATISTICS
+SELECT * FROM information_schema.TABLESPACES
+SELECT * FROM `INFORMATION_SCHEMA`.`PROCESSLIST`
+WITH x AS (SELECT * FROM mysql.user) SELECT 1
+SELECT EXISTS (SELECT 1 FROM mysql.user WHERE User = 'root')
+SELECT COUNT(*) FROM accounts
+SELECT 1 FROM touching UNION SELECT 1
+WITH touching AS (SELECT * FROM touching) SELECT * FROM touching
