@@ -123,5 +123,5 @@ pub const PIECES: &[&str] = &[
 /// Puts the picked pieces together, half of them behind SELECT.
 pub fn text(picks: impl Iterator<Item = usize>) -> String {
     let text: String = picks.map(|pick| PIECES[pick % PIECES.len()]).collect();
-    if text.len() % 2 == 0 { format!("SELECT {text}") } else { text }
+    if text.len().is_multiple_of(2) { format!("SELECT {text}") } else { text }
 }

@@ -709,7 +709,7 @@ mod tests {
                 )
                     .prop_map(|(value, name)| format!("{name}({value})")),
                 two.clone().prop_map(|(when, then)| format!("CASE WHEN {when} THEN {then} END")),
-                two.clone().prop_map(|(value, list)| format!("{value} IN ({list})")),
+                two.prop_map(|(value, list)| format!("{value} IN ({list})")),
                 inner.clone().prop_map(|value| format!("(SELECT {value} FROM t)")),
                 inner.clone().prop_map(|value| format!("sum({value}) OVER (PARTITION BY {value})")),
                 inner.prop_map(|value| format!("CAST({value} AS TEXT)")),
