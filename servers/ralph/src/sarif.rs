@@ -21,7 +21,7 @@ pub fn log(files: &[FileReport]) -> Map<String, Value> {
         .flat_map(|file| file.checks.iter().flat_map(|check| &check.findings).map(move |finding| (file, finding)))
         .map(|(file, finding)| (finding.path.as_deref().unwrap_or(&file.path), finding, None))
         .collect();
-    run(&found, files.iter().filter_map(notification).collect())
+    run(&found, &files.iter().filter_map(notification).collect::<Vec<_>>())
 }
 
 /// Returns one run with the findings of a change: each with its file, and `new` or `unchanged`; `doubt` is why it is
@@ -34,10 +34,10 @@ pub fn of_change(findings: &[(String, Finding, &str)], doubt: Option<(Verdict, &
         let level = if verdict == Verdict::Skipped { "note" } else { "error" };
         json!({ "level": level, "message": { "text": format!("{}: {reason}", verdict.name()) } })
     });
-    run(&found, notification.into_iter().collect())
+    run(&found, notification.as_slice())
 }
 
-fn run(found: &[(&str, &Finding, Option<&str>)], notifications: Vec<Value>) -> Map<String, Value> {
+fn run(found: &[(&str, &Finding, Option<&str>)], notifications: &[Value]) -> Map<String, Value> {
     let mut rules: BTreeMap<&str, &Finding> = BTreeMap::new();
     for (_, finding, _) in found {
         rules.entry(&finding.rule).or_insert(finding);

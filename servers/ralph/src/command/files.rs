@@ -121,7 +121,7 @@ fn results(server: &Ralph, group: &Group, stop: &dyn Fn() -> bool) -> Result<Res
     let identity = server.commands.identity(&group.command, stop)?;
     let Some(command) = identity.map(|identity| group.command.digest(&identity)) else {
         // Not to be relied on later, nor by anybody else.
-        return Ok(executed(server, group, None, &group.files.keys().cloned().collect::<Vec<_>>(), stop)?);
+        return executed(server, group, None, &group.files.keys().cloned().collect::<Vec<_>>(), stop);
     };
     let digest = group.look(server.commands.state(), stop)?;
     let key = |path: &Path| key(&command, &digest, path, group.files[path].as_ref());

@@ -206,7 +206,7 @@ impl Lines<'_> {
         let expected = self.group.overlay.expected.as_ref().and_then(|expected| expected.get(path).copied().flatten());
         let must_be = self.group.files.get(path).copied().flatten();
         let is_other = expected
-            .is_some_and(|id| Oid::hash_object(ObjectType::Blob, &content).map_or(true, |now| now != id))
+            .is_some_and(|id| !Oid::hash_object(ObjectType::Blob, &content).is_ok_and(|now| now == id))
             || must_be.is_some_and(|hash| ContentHash::of(&content) != hash);
         (!is_other).then(|| String::from_utf8_lossy(&content).into_owned())
     }

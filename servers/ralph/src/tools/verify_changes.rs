@@ -336,7 +336,7 @@ fn read_now(server: &Ralph, place: &Place, base: Option<&str>, in_time: &dyn Fn(
         base_tree,
         is_partial,
         collected: Arc::new(collected),
-        worktree: repository.worktree.clone(),
+        worktree: repository.worktree,
         copies,
     })
 }

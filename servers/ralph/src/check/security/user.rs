@@ -350,10 +350,8 @@ fn has_two_lists(pattern: &str) -> bool {
         let mut length = c.len_utf8();
         match c {
             '(' | '[' | '{' => open.push((0, false)),
-            ')' | ']' | '}' => {
-                if open.len() > 1 {
-                    open.pop();
-                }
+            ')' | ']' | '}' if open.len() > 1 => {
+                open.pop();
             }
             ',' => {
                 if let Some((_, commas)) = open.last_mut() {
