@@ -153,7 +153,7 @@ fn read_all(folder: &Path, source: &mut String) {
         if path.is_dir() {
             read_all(&path, source);
         } else if !path.ends_with("tests.rs") {
-            source.push_str(fs::read_to_string(&path).unwrap().split("#[cfg(test)]").next().unwrap());
+            source.push_str(fs::read_to_string(&path).unwrap().split("\n#[cfg(test)]\nmod tests {").next().unwrap());
         }
     }
 }

@@ -237,6 +237,56 @@ async fn compose_gets_the_commands_that_docker_has() {
     );
 }
 
+#[tokio::test]
+async fn kubernetes_gets_the_commands_that_kubectl_has() {
+    // No cluster runs where this is tested: what is held to is what the program is called with, in which order.
+    let world = World::new();
+    let log = world.path("log").display().to_string();
+    let kubectl = script(
+        &world,
+        "kubectl",
+        &format!(
+            "#!/bin/sh\necho \"$@\" | sed 's#[^ ]*/releases/##g' >> '{log}'\n\
+             case \"$*\" in *dry-run*invalid*) exit 1;; esac\n\
+             case \"$*\" in *'rollout status'*) case \"$TOLLGATE_VERSION\" in *stuck*) exit 1;; esac;; esac\nexit 0\n"
+        ),
+    );
+    world.configure(&format!(
+        "[deploy.environments.dev]\ntarget = 'kubernetes'\npath = 'targets/dev/{{service}}'\n\
+         [deploy.environments.dev.kubernetes]\nprogram = ['{kubectl}']\ncontext = 'c'\nnamespace = 'n'\n\
+         rollout = ['deployment/{{service}}']\n"
+    ));
+    let server = world.start();
+    assert_eq!(deploy(&world, &server, "0-stuck").await, "health_check_failed");
+    assert_eq!(world.current("dev"), None);
+    assert_eq!(deploy(&world, &server, "1").await, "live");
+    assert_eq!(deploy(&world, &server, "2-invalid").await, "validation_failed");
+    assert_eq!(deploy(&world, &server, "3-stuck").await, "health_check_failed");
+    assert_eq!(world.current("dev").as_deref(), Some("1"));
+    let said = fs::read_to_string(&log).unwrap();
+    let calls: Vec<String> = said
+        .lines()
+        .map(|line| {
+            let words: Vec<&str> = line.split(' ').collect();
+            assert_eq!(&words[..2], ["--context=c", "--namespace=n"], "{line}");
+            let tries = if words.contains(&"--dry-run=server") { "try " } else { "" };
+            assert_eq!(words[2] == "apply", words.contains(&"--server-side"), "{line}");
+            let release = words[words.len() - 1].split('-').next().unwrap();
+            match words[2] {
+                "rollout" => format!("{} {}", words[3], words[4]),
+                verb => format!("{tries}{verb} {release}"),
+            }
+        })
+        .collect();
+    let expected = [
+        ["try apply 0", "apply 0", "status deployment/shop", "delete 0"].as_slice(),
+        &["try apply 1", "apply 1", "status deployment/shop"],
+        &["try apply 2"],
+        &["try apply 3", "apply 3", "status deployment/shop", "apply 1"],
+    ];
+    assert_eq!(calls, expected.concat(), "{said}");
+}
+
 /// Rules of an environment on another host, whose service reads its release anew.
 const RELOADED: &str = "keep = 2\nreload = ['cp', '{current}/content', '{current}/../../loaded by ssh']\n\
                         health = { command = ['{release}/check'] }";
