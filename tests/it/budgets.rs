@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tollgate_shared::money::Money;
-use tollgate_tests::world::{orchestrator, program};
+use tollgate_tests::world::{orchestrator_in, program};
 
 /// A workspace with ralph and four foreign servers that note what they do; `prices` of a note at each.
 fn world(budget: &str, prices: [&str; 4]) -> TempDir {
@@ -27,17 +27,8 @@ fn world(budget: &str, prices: [&str; 4]) -> TempDir {
     world
 }
 
-fn command(folder: &Path) -> Command {
-    let mut command = Command::new(orchestrator());
-    command.current_dir(folder);
-    for variable in ["TOLLGATE_CONFIG", "TOLLGATE_STATE_DIR", "TOLLGATE_AGENT", "TOLLGATE_ROLE", "TOLLGATE_TASK"] {
-        command.env_remove(variable);
-    }
-    command
-}
-
 fn run(folder: &Path, arguments: &[&str]) -> Output {
-    command(folder).args(arguments).output().unwrap()
+    orchestrator_in(folder).args(arguments).output().unwrap()
 }
 
 fn json_of(folder: &Path, arguments: &[&str]) -> Value {
@@ -89,7 +80,7 @@ fn sixteen_agents_at_once_spend_no_cent_too_much() {
     }
     let running: Vec<_> = (0..16)
         .map(|agent| {
-            let mut command = command(world.path());
+            let mut command = orchestrator_in(world.path());
             command.args(["run", &format!("{agent}.json"), "--format", "json"]);
             command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
             command.spawn().unwrap()
@@ -118,7 +109,7 @@ fn killed_caller_does_not_hold_the_money_for_ever() {
     let world = world("per_day_usd = \"1\"", ["0", "0", "0", "0.8"]);
     let config = fs::read_to_string(world.path().join("tollgate.toml")).unwrap();
     fs::write(world.path().join("tollgate.toml"), config.replace("\"f3.note\"", "\"f3.sleep\"")).unwrap();
-    let mut asleep = command(world.path()).args(["call", "f3", "sleep", r#"{"ms": 15000}"#]).spawn().unwrap();
+    let mut asleep = orchestrator_in(world.path()).args(["call", "f3", "sleep", r#"{"ms": 15000}"#]).spawn().unwrap();
     let call = || json_of(world.path(), &["call", "f3", "sleep", r#"{"ms": 1}"#]);
     // Until it has set its money aside, ours still fits.
     let begun = std::time::Instant::now();

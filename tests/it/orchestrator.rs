@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tollgate_tests::world::{orchestrator, program};
+use tollgate_tests::world::{orchestrator_in, program};
 
 /// A workspace with the house's ralph and the fixture as a foreign server, priced by configuration.
 fn world() -> TempDir {
@@ -26,17 +26,8 @@ fn world() -> TempDir {
     world
 }
 
-fn command(folder: &Path) -> Command {
-    let mut command = Command::new(orchestrator());
-    command.current_dir(folder);
-    for variable in ["TOLLGATE_CONFIG", "TOLLGATE_STATE_DIR", "TOLLGATE_AGENT", "TOLLGATE_ROLE", "TOLLGATE_TASK"] {
-        command.env_remove(variable);
-    }
-    command
-}
-
 fn run(folder: &Path, arguments: &[&str]) -> Output {
-    command(folder).args(arguments).output().unwrap()
+    orchestrator_in(folder).args(arguments).output().unwrap()
 }
 
 /// Runs a command that prints JSON and returns it with the exit code.
@@ -103,7 +94,7 @@ fn foreign_server_gets_only_what_it_was_given() {
     let world = world();
     let variable = |name: &str| {
         let arguments = json!({ "text": name }).to_string();
-        let output = command(world.path())
+        let output = orchestrator_in(world.path())
             .args(["call", "fixture", "variable", &arguments])
             .env("SECRET_OF_THE_HOST", "s3cr3t")
             .env("AWS_SECRET_ACCESS_KEY", "s3cr3t")

@@ -21,6 +21,16 @@ pub fn orchestrator() -> PathBuf {
     program("orchestrator")
 }
 
+/// Returns the orchestrator's command line in `folder`, with nothing of the caller's own configuration or identity.
+pub fn orchestrator_in(folder: &Path) -> Command {
+    let mut command = Command::new(orchestrator());
+    command.current_dir(folder);
+    for variable in ["TOLLGATE_CONFIG", "TOLLGATE_STATE_DIR", "TOLLGATE_AGENT", "TOLLGATE_ROLE", "TOLLGATE_TASK"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
 /// Says that a test is skipped and why; a failure where `TOLLGATE_REQUIRE_SERVICES=1` says that nothing may be missing.
 ///
 /// # Panics
