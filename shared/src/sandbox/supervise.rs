@@ -26,6 +26,18 @@ const END_MAX: Duration = Duration::from_secs(10);
 /// More than every path, argument and variable that a kernel takes.
 const LINE_BYTES_MAX: usize = 8 << 20;
 
+/// A keeper that is gone is an error, not a signal that ends this program. Elsewhere than on Linux nothing is run.
+#[cfg(target_os = "linux")]
+const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(not(target_os = "linux"))]
+const SEND_FLAGS: SendFlags = SendFlags::empty();
+
+/// Files that come along are not passed on to what is started.
+#[cfg(target_os = "linux")]
+const RECEIVE_FLAGS: RecvFlags = RecvFlags::CMSG_CLOEXEC;
+#[cfg(not(target_os = "linux"))]
+const RECEIVE_FLAGS: RecvFlags = RecvFlags::empty();
+
 /// How much of an output is taken at a time: more than a pipe holds.
 const TAKEN_BYTES_MAX: usize = 1 << 20;
 
@@ -72,7 +84,7 @@ pub(super) fn send_order(mut stream: &UnixStream, order: &Order, files: &[&Owned
     if !files.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&files)) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let sent = sendmsg(stream, &[IoSlice::new(&line)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    let sent = sendmsg(stream, &[IoSlice::new(&line)], &mut ancillary, SEND_FLAGS)?;
     stream.write_all(&line[sent..])
 }
 
@@ -84,8 +96,7 @@ pub(super) fn receive_order(stream: &UnixStream) -> io::Result<Option<(Order, Ve
     while line.last() != Some(&b'\n') {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES_MAX))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::CMSG_CLOEXEC;
-        match recvmsg(stream, &mut [IoSliceMut::new(&mut buffer)], &mut ancillary, flags) {
+        match recvmsg(stream, &mut [IoSliceMut::new(&mut buffer)], &mut ancillary, RECEIVE_FLAGS) {
             Ok(received) if received.bytes == 0 => return Ok(None),
             Ok(received) => line.extend_from_slice(&buffer[..received.bytes]),
             Err(rustix::io::Errno::INTR) => continue,
