@@ -10,6 +10,7 @@ pub mod files;
 pub mod gate;
 pub mod head;
 pub mod hooks;
+pub mod kept;
 pub mod line_endings;
 pub mod lock;
 pub mod logged;
@@ -35,6 +36,7 @@ use crate::git_error::failed;
 use crate::roots::{FolderInRoot, Roots};
 use crate::watch;
 use confine::GitDirectories;
+use kept::KeptRepository;
 
 /// A repository with a working tree; it, its git directory and all that they refer to are inside the roots.
 pub struct OpenRepository {
@@ -51,30 +53,30 @@ impl OpenRepository {
     ///
     /// `path_outside_root`, `invalid_path`, `not_a_repository`, `unsupported_repository`, `repository_not_owned`.
     pub fn open(roots: &Roots, written: Option<&str>) -> Result<Self, Refusal> {
-        let folder = roots.resolve(written)?;
-        let shown = written.unwrap_or(".");
-        let worktree = nearest(&folder, shown)?;
-        watch::reads(&[&worktree]);
-        let directories = GitDirectories::find(&worktree, roots)?;
-        watch::reads(&directories.folders());
-        // No search: libgit2 would go upward out of the root. The environment's GIT_DIR is not looked at either.
-        let none: [&Path; 0] = [];
-        let git = Repository::open_ext(&worktree, RepositoryOpenFlags::NO_SEARCH, none).map_err(|error| {
-            if error.code() == ErrorCode::NotFound {
-                not_a_repository(shown, error.message())
-            } else if error.message().starts_with("unsupported") || error.message().starts_with("unknown object format")
-            {
-                Refusal::refused(
-                    "unsupported_repository",
-                    format!("the repository is of a format that cannot be read: {}", error.message()),
-                    "have a human use git itself; SHA-1 objects and plain refs can be read",
-                )
-            } else {
-                failed("open the repository")(error)
-            }
-        })?;
+        let (worktree, directories) = find(roots, written)?;
+        let git = open(&worktree, written)?;
         directories.check_opened(&git, &worktree, roots)?;
         Ok(Self { git, worktree })
+    }
+
+    /// Opens the repository as [`open`](Self::open) does, for a call that reads little of it and writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_to_read<'roots>(
+        roots: &'roots Roots,
+        written: Option<&str>,
+    ) -> Result<KeptRepository<'roots>, Refusal> {
+        let (worktree, directories) = find(roots, written)?;
+        let kept = directories.looked().and_then(|looked| roots.handles().take(directories.own(), looked));
+        let (git, uses) = match kept {
+            Some(kept) => kept,
+            None => (open(&worktree, written)?, 0),
+        };
+        directories.check_opened(&git, &worktree, roots)?;
+        let (own, looked) = directories.into_own();
+        Ok(KeptRepository::new(Self { git, worktree }, roots.handles(), own, looked, uses))
     }
 
     /// Returns the operation that waits to be finished, as git calls it.
@@ -99,6 +101,34 @@ impl OpenRepository {
     pub fn shown(&self) -> String {
         self.worktree.display().to_string()
     }
+}
+
+/// Finds the working tree and the git directories of the repository that `written` names, and checks both.
+fn find(roots: &Roots, written: Option<&str>) -> Result<(PathBuf, GitDirectories), Refusal> {
+    let folder = roots.resolve(written)?;
+    let worktree = nearest(&folder, written.unwrap_or("."))?;
+    watch::reads(&[&worktree]);
+    let directories = GitDirectories::find(&worktree, roots)?;
+    watch::reads(&directories.folders());
+    Ok((worktree, directories))
+}
+
+fn open(worktree: &Path, written: Option<&str>) -> Result<Repository, Refusal> {
+    // No search: libgit2 would go upward out of the root. The environment's GIT_DIR is not looked at either.
+    let none: [&Path; 0] = [];
+    Repository::open_ext(worktree, RepositoryOpenFlags::NO_SEARCH, none).map_err(|error| {
+        if error.code() == ErrorCode::NotFound {
+            not_a_repository(written.unwrap_or("."), error.message())
+        } else if error.message().starts_with("unsupported") || error.message().starts_with("unknown object format") {
+            Refusal::refused(
+                "unsupported_repository",
+                format!("the repository is of a format that cannot be read: {}", error.message()),
+                "have a human use git itself; SHA-1 objects and plain refs can be read",
+            )
+        } else {
+            failed("open the repository")(error)
+        }
+    })
 }
 
 /// The refusal of what must wait until `operation` is finished.

@@ -9,6 +9,7 @@ use tollgate_shared::refusal::Refusal;
 
 use crate::branch_name::quoted;
 use crate::repository::confine::Fingerprint;
+use crate::repository::kept::Handles;
 
 /// Longest path that is looked at: what Linux takes.
 pub const PATH_BYTES_MAX: usize = 4096;
@@ -25,6 +26,7 @@ pub struct Roots {
     resolved: Vec<OnceLock<PathBuf>>,
     /// Git directories in which nothing leads anywhere, and what they looked like then.
     checked: Mutex<HashMap<PathBuf, Fingerprint>>,
+    handles: Handles,
 }
 
 /// A folder that exists, without symbolic links, at or below a root.
@@ -40,7 +42,7 @@ impl Roots {
     pub fn new(workspace: PathBuf, configured: &[String]) -> Self {
         let configured: Vec<PathBuf> = configured.iter().map(|root| workspace.join(root)).collect();
         let resolved = configured.iter().map(|_| OnceLock::new()).collect();
-        Self { workspace, configured, resolved, checked: Mutex::default() }
+        Self { workspace, configured, resolved, checked: Mutex::default(), handles: Handles::default() }
     }
 
     /// Resolves the folder that a caller named, relative to the workspace; the first root when none was named.
@@ -101,6 +103,12 @@ impl Roots {
             checked.clear();
         }
         checked.insert(own.to_owned(), now);
+    }
+
+    /// Returns the handles that wait for the next call that only reads.
+    #[must_use]
+    pub fn handles(&self) -> &Handles {
+        &self.handles
     }
 
     /// The refusal of a path, named `what`, that is outside every root.

@@ -247,3 +247,47 @@ async fn diff_is_cut_at_words_and_says_so() {
     }
     assert_eq!(server.ok("git_show", json!({"revision": "HEAD", "max_words": 1})).await["truncated"], true);
 }
+
+#[tokio::test]
+async fn handle_that_is_kept_between_calls_sees_what_changed_and_leads_nowhere() {
+    let world = World::new();
+    world.git(&["gc", "-q"]);
+    let server = world.start();
+    let messages = async || {
+        let log = server.ok("git_log", json!({})).await;
+        let commits = log["commits"].as_array().unwrap();
+        commits.iter().map(|commit| commit["summary"].as_str().unwrap().trim().to_owned()).collect::<Vec<_>>()
+    };
+    // What changed within the last second may change again unseen; only what is older is kept.
+    let settled = async || tokio::time::sleep(std::time::Duration::from_millis(2100)).await;
+    settled().await;
+    assert_eq!(messages().await, ["first"]);
+    commit_file(&world.repository(), "a", "a\n", "second");
+    assert_eq!(messages().await, ["second", "first"]);
+    world.git(&["commit", "-q", "--amend", "-m", "other second"]);
+    world.git(&["gc", "-q", "--prune=now"]);
+    assert_eq!(messages().await, ["other second", "first"]);
+    settled().await;
+    messages().await;
+    world.git(&["checkout", "-q", "main"]);
+    assert_eq!(messages().await, ["first"]);
+
+    // Anything that leads out is found as if nothing had been opened before.
+    let outside = world.path("outside");
+    world.git(&["config", "core.worktree", &outside.display().to_string()]);
+    assert_eq!(server.refused("git_log", json!({})).await["code"], "path_outside_root");
+    world.git(&["config", "--unset", "core.worktree"]);
+    settled().await;
+    messages().await;
+    let objects = world.work().join(".git/objects");
+    std::fs::rename(&objects, world.work().join("objects")).unwrap();
+    std::os::unix::fs::symlink(outside.join(".git/objects"), &objects).unwrap();
+    assert_eq!(server.refused("git_log", json!({})).await["code"], "path_outside_root");
+    std::fs::remove_file(&objects).unwrap();
+    std::fs::rename(world.work().join("objects"), &objects).unwrap();
+    settled().await;
+    messages().await;
+    std::fs::rename(world.work().join(".git"), world.work().join("git")).unwrap();
+    std::fs::write(world.work().join(".git"), format!("gitdir: {}\n", outside.join(".git").display())).unwrap();
+    assert_eq!(server.refused("git_log", json!({})).await["code"], "path_outside_root");
+}

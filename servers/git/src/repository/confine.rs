@@ -87,7 +87,7 @@ impl Fingerprint {
         let objects = common.join("objects");
         let (info, packs, alternates) = (objects.join("info"), objects.join("pack"), objects.join("info/alternates"));
         let configuration = [common.join("config"), own.join("config.worktree"), common.join("config.worktree")];
-        let files = [objects, info, packs, alternates].into_iter().chain(configuration);
+        let files = [objects, info, packs, alternates, common.join("shallow")].into_iter().chain(configuration);
         let of = |path: PathBuf| {
             let found = fs::symlink_metadata(path).ok()?;
             Some((found.dev(), found.ino(), found.len(), found.ctime(), found.ctime_nsec()))
@@ -110,6 +110,8 @@ pub struct GitDirectories {
     own: PathBuf,
     /// What all worktrees share: objects, branches, configuration.
     common: PathBuf,
+    /// What they look like, where nothing in them leads anywhere and that was so for a while.
+    looked: Option<Fingerprint>,
 }
 
 impl GitDirectories {
@@ -147,25 +149,8 @@ impl GitDirectories {
         for name in WORKTREE_FILES {
             refuse_link_outside(&worktree.join(name), roots)?;
         }
-        let directories = Self { own, common };
-        directories.check_contents(roots)?;
-        Ok(directories)
-    }
-
-    /// Checks that objects and configuration come from inside.
-    ///
-    /// Where nothing in them leads anywhere, and nothing that could has changed since, this was found out before.
-    fn check_contents(&self, roots: &Roots) -> Result<(), Refusal> {
-        let before = Fingerprint::take(&self.own, &self.common);
-        if roots.is_checked(&self.own, &before) {
-            return Ok(());
-        }
-        let plain_objects = check_objects(&self.common.join("objects"), roots)?;
-        let plain_configuration = check_configuration(&self.own, &self.common, roots)?;
-        if plain_objects && plain_configuration && before.is_settled() {
-            roots.note_checked(&self.own, before);
-        }
-        Ok(())
+        let looked = check_contents(&own, &common, roots)?;
+        Ok(Self { own, common, looked })
     }
 
     /// Checks the git directory at `path`, which has no working tree that matters, and all that it refers to.
@@ -181,15 +166,32 @@ impl GitDirectories {
             return Err(not_a_repository(&path.display().to_string(), "it is no git directory"));
         }
         refuse_grafts(&own)?;
-        let directories = Self { common: own.clone(), own };
-        directories.check_contents(roots)?;
-        Ok(directories)
+        let looked = check_contents(&own, &own, roots)?;
+        Ok(Self { common: own.clone(), own, looked })
     }
 
     /// Returns both folders.
     #[must_use]
     pub fn folders(&self) -> [&Path; 2] {
         [&self.own, &self.common]
+    }
+
+    /// Returns what one worktree has for itself.
+    #[must_use]
+    pub fn own(&self) -> &PathBuf {
+        &self.own
+    }
+
+    /// Returns what both look like, where all that they hold is known to come from inside.
+    #[must_use]
+    pub fn looked(&self) -> Option<&Fingerprint> {
+        self.looked.as_ref()
+    }
+
+    /// Returns what one worktree has for itself, and what it looks like.
+    #[must_use]
+    pub fn into_own(self) -> (PathBuf, Option<Fingerprint>) {
+        (self.own, self.looked)
     }
 
     /// Returns what all worktrees share.
@@ -218,6 +220,24 @@ impl GitDirectories {
         }
         Ok(())
     }
+}
+
+/// Checks that objects and configuration come from inside, and returns what they look like where nothing in them leads
+/// anywhere.
+///
+/// Where nothing that could lead anywhere has changed since the last time, this was found out before.
+fn check_contents(own: &Path, common: &Path, roots: &Roots) -> Result<Option<Fingerprint>, Refusal> {
+    let before = Fingerprint::take(own, common);
+    if roots.is_checked(own, &before) {
+        return Ok(Some(before));
+    }
+    let plain_objects = check_objects(&common.join("objects"), roots)?;
+    let plain_configuration = check_configuration(own, common, roots)?;
+    if !plain_objects || !plain_configuration || !before.is_settled() {
+        return Ok(None);
+    }
+    roots.note_checked(own, before.clone());
+    Ok(Some(before))
 }
 
 /// Resolves `path`, which must exist inside the roots.

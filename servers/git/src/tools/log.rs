@@ -64,6 +64,14 @@ struct Request {
     cursor: Option<String>,
 }
 
+impl Request {
+    /// Returns whether more commits may be read than are listed.
+    fn reads_much(&self) -> bool {
+        let narrowed = [&self.start_timestamp, &self.end_timestamp, &self.path, &self.author, &self.grep, &self.cursor];
+        narrowed.iter().any(|text| text.is_some()) || self.revision.as_ref().is_some_and(|text| text.contains(".."))
+    }
+}
+
 #[derive(Serialize, JsonSchema)]
 struct Log {
     /// The root of the working tree.
@@ -131,7 +139,10 @@ async fn run(server: Arc<Git>, request: Request, call: Call) -> Result<Answer<Lo
 }
 
 fn log(server: &Git, request: &Request, patience: &Patience) -> Result<Log, Refusal> {
-    let repository = OpenRepository::open(&server.roots, request.repo_path.as_deref())?;
+    let mut repository = OpenRepository::open_to_read(&server.roots, request.repo_path.as_deref())?;
+    if request.reads_much() {
+        repository.let_go();
+    }
     let git = &repository.git;
     let now = Zoned::now();
     let moment =
