@@ -17,7 +17,7 @@ use crate::error_chain::Chain;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Entries between two checkpoints: some megabytes of write-ahead log, as SQLite's own default has it. Ours are
-/// made beside the calls, because one waits for the disk.
+/// made beside the calls, because one waits for the disk. Ids are indexed as often.
 const CHECKPOINT_ENTRIES: usize = 1_000;
 
 /// Attempts to find a moment in which nobody writes or reads; without one the log is begun anew after the next checkpoint.
@@ -64,6 +64,8 @@ pub(super) enum Drained {
 struct Writer {
     connection: Connection,
     head: Head,
+    /// Entries whose ids were not indexed when the file was opened.
+    unindexed: usize,
 }
 
 impl Appender {
@@ -93,6 +95,8 @@ impl Appender {
     pub(super) fn open(&self) -> Result<(), LedgerError> {
         let writer = Writer::open(&self.path).map_err(|error| append_error(&error))?;
         let file = identity(&self.path);
+        // What many short processes wrote is indexed by the next one.
+        self.since_checkpoint.store(writer.unindexed, Ordering::Relaxed);
         *lock(&self.writer) = Some(writer);
         *lock(&self.open_file) = file;
         self.serve_latecomers();
@@ -198,8 +202,9 @@ impl Writer {
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         let head = read_head(&connection)?;
+        let indexed: i64 = connection.query_row("SELECT seq FROM indexed", [], |row| row.get(0))?;
         connection.busy_timeout(Duration::ZERO)?;
-        Ok(Self { connection, head })
+        Ok(Self { connection, head, unindexed: usize::try_from(head.seq - indexed).unwrap_or_default() })
     }
 
     fn append(&mut self, batch: &[Pending], patience: Patience) -> Result<(), Failure> {
@@ -236,7 +241,11 @@ impl Writer {
         self.patiently(Patience::Busy, |writer| {
             let transaction = writer.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let known = transaction
-                .prepare_cached("SELECT 1 FROM entry WHERE id = ?")?
+                .prepare_cached(
+                    "SELECT 1 FROM entry_id WHERE id = ?1
+                     UNION ALL
+                     SELECT 1 FROM entry WHERE seq > (SELECT seq FROM indexed) AND id = ?1",
+                )?
                 .query_row([entry.id.to_string()], |_| Ok(()))
                 .optional()?;
             let mut head = read_head(&transaction)?;
@@ -264,12 +273,13 @@ impl Writer {
     }
 }
 
-/// Writes the write-ahead log back into the file, so that the next entry begins it anew: writing over what is there
+/// Indexes the ids of the latest entries, and writes the write-ahead log back into the file, so that the next entry begins it anew: writing over what is there
 /// costs a third of making a file longer, and a log that is never begun anew has no end under steady load.
 ///
 /// What does not succeed now does the next time.
 pub(super) fn checkpoint(path: &Path) {
-    let result = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).and_then(|connection| {
+    let result = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).and_then(|mut connection| {
+        index_ids(&mut connection)?;
         // The bulk, beside those who write. Only the little that came meanwhile is then written with them held off.
         connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
         connection.busy_timeout(Duration::ZERO)?;
@@ -285,6 +295,20 @@ pub(super) fn checkpoint(path: &Path) {
     if let Err(error) = result {
         tracing::debug!(%error, "the ledger's write-ahead log was not written back");
     }
+}
+
+/// Indexes the ids of the entries that have none yet.
+fn index_ids(connection: &mut Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // The first entry with an id is the one that counts.
+    transaction.execute(
+        "INSERT OR IGNORE INTO entry_id
+         SELECT id, seq FROM entry WHERE seq > (SELECT seq FROM indexed) ORDER BY seq",
+        [],
+    )?;
+    transaction.execute("UPDATE indexed SET seq = (SELECT seq FROM head)", [])?;
+    transaction.commit()
 }
 
 fn insert(connection: &Connection, head: Head, entry: &NewEntry) -> rusqlite::Result<Head> {

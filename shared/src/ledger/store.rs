@@ -159,7 +159,7 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
+pub(super) static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 
 /// A connection that only reads the ledger.
 pub struct Reader {
@@ -182,6 +182,19 @@ impl Reader {
             Ok(Head { seq: row.try_get(0)?, hash: hash.into() })
         };
         read.await.map_err(LedgerError::Read)
+    }
+
+    /// Returns the first entry that its id does not lead to, though it should.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Read`].
+    pub async fn first_unindexed(&mut self) -> Result<Option<i64>, LedgerError> {
+        let seq = sqlx::query_scalar(
+            "SELECT min(seq) FROM entry WHERE seq <= (SELECT seq FROM indexed)
+             AND NOT EXISTS (SELECT 1 FROM entry_id WHERE entry_id.id = entry.id AND entry_id.seq <= entry.seq)",
+        );
+        seq.fetch_one(&mut self.connection).await.map_err(LedgerError::Read)
     }
 
     /// Returns every entry in the order of the chain, unchecked.
@@ -228,19 +241,21 @@ impl Reader {
         since: Option<jiff::Timestamp>,
     ) -> impl Stream<Item = Result<T, LedgerError>> {
         let first = since.map_or_else(String::new, |instant| EntryId::lower_bound(instant).to_string());
-        sqlx::query("SELECT seq, body FROM entry WHERE kind = ? AND id >= ? ORDER BY seq")
-            .bind(kind)
-            .bind(first)
-            .fetch(&mut self.connection)
-            .map(move |row| {
-                let row = row.map_err(LedgerError::Read)?;
-                let seq = row.try_get(0).map_err(LedgerError::Read)?;
-                let body: String = row.try_get(1).map_err(LedgerError::Read)?;
-                serde_json::from_str(&body).map_err(|source| LedgerError::Malformed {
-                    seq,
-                    kind: kind.to_owned(),
-                    source,
-                })
-            })
+        let entries = if first.is_empty() {
+            sqlx::query("SELECT seq, body FROM entry WHERE kind = ?1 ORDER BY seq")
+        } else {
+            sqlx::query(
+                "SELECT seq, body FROM entry WHERE kind = ?1 AND id >= ?2
+                 AND (seq IN (SELECT seq FROM entry_id WHERE id >= ?2) OR seq > (SELECT seq FROM indexed))
+                 ORDER BY seq",
+            )
+        };
+        let entries = if first.is_empty() { entries.bind(kind) } else { entries.bind(kind).bind(first) };
+        entries.fetch(&mut self.connection).map(move |row| {
+            let row = row.map_err(LedgerError::Read)?;
+            let seq = row.try_get(0).map_err(LedgerError::Read)?;
+            let body: String = row.try_get(1).map_err(LedgerError::Read)?;
+            serde_json::from_str(&body).map_err(|source| LedgerError::Malformed { seq, kind: kind.to_owned(), source })
+        })
     }
 }

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use futures::StreamExt;
 use proptest::prelude::*;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Row, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
 use tempfile::TempDir;
 
 use super::*;
@@ -147,10 +148,84 @@ async fn the_same_id_counts_once() {
     let entry = entry();
     assert!(ledger.append_once(entry.clone()).await.unwrap());
     assert!(!ledger.append_once(entry.clone()).await.unwrap());
-    assert!(ledger.append(vec![entry]).await.is_err(), "an id cannot be taken twice");
     ledger.append(vec![self::entry()]).await.unwrap();
+    // Indexed or not.
+    append::checkpoint(&ledger.path());
+    assert!(!ledger.append_once(entry.clone()).await.unwrap());
     let found = verify(&ledger, None).await.unwrap();
     assert_eq!((found.receipts, found.faults), (3, vec![]));
+}
+
+#[tokio::test]
+async fn entries_of_a_period_are_found_indexed_or_not() {
+    let (_folder, ledger) = with_entries(3).await;
+    // Ids tell milliseconds apart.
+    let since = async || {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        jiff::Timestamp::now()
+    };
+    let since = since().await;
+    ledger.append(vec![entry(), decision()]).await.unwrap();
+    let counts = async || {
+        let mut reader = ledger.reader().await.unwrap().unwrap();
+        let all = reader.receipts(None).count().await;
+        (all, reader.receipts(Some(since)).count().await, reader.decisions(Some(since)).count().await)
+    };
+    assert_eq!(counts().await, (4, 1, 1));
+    append::checkpoint(&ledger.path());
+    assert_eq!(counts().await, (4, 1, 1));
+    ledger.append(vec![entry()]).await.unwrap();
+    assert_eq!(counts().await, (5, 2, 1));
+    assert!(verify(&ledger, None).await.unwrap().is_whole());
+}
+
+#[tokio::test]
+async fn entry_that_its_id_does_not_lead_to_is_found() {
+    // Whoever takes an entry out of the index hides it from those who ask for a period.
+    for change in [
+        "DELETE FROM entry_id WHERE seq = 4",
+        "UPDATE entry_id SET seq = 99 WHERE seq = 4",
+        "UPDATE entry_id SET id = 'z' || id WHERE seq = 4",
+        "UPDATE indexed SET seq = 6",
+    ] {
+        let (_folder, ledger) = with_entries(4).await;
+        append::checkpoint(&ledger.path());
+        ledger.append(vec![entry()]).await.unwrap();
+        assert!(verify(&ledger, None).await.unwrap().is_whole());
+        sqlx::raw_sql(change).execute(&mut tamper(&ledger).await).await.unwrap();
+        assert_eq!(verify(&ledger, None).await.unwrap().faults.len(), 1, "{change}");
+    }
+}
+
+#[tokio::test]
+async fn ledger_of_the_first_version_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    let mut connection = SqliteConnectOptions::new().filename(&path).create_if_missing(true).connect().await.unwrap();
+    let first = store::MIGRATOR.iter().next().unwrap().clone();
+    let only = sqlx::migrate::Migrator { migrations: vec![first].into(), ..sqlx::migrate::Migrator::DEFAULT };
+    only.run_direct(None, &mut connection, false).await.unwrap();
+    let (entry, mut head) = (entry(), Head::EMPTY);
+    for entry in [&entry, &decision()] {
+        let next = head.after(&entry.id.to_string(), entry.kind.as_str(), &entry.body);
+        sqlx::query("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)")
+            .bind(next.seq)
+            .bind(entry.id.to_string())
+            .bind(entry.kind.as_str())
+            .bind(entry.body.clone())
+            .bind(head.hash.as_bytes().to_vec())
+            .bind(next.hash.as_bytes().to_vec())
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        head = next;
+    }
+    connection.close().await.unwrap();
+    let ledger = ledger(&folder);
+    assert!(!ledger.append_once(entry).await.unwrap());
+    ledger.append(vec![self::entry()]).await.unwrap();
+    let found = verify(&ledger, Some(head)).await.unwrap();
+    assert_eq!((found.receipts, found.decisions, found.faults), (2, 1, vec![]));
 }
 
 #[tokio::test]

@@ -52,6 +52,11 @@ pub enum Fault {
         /// Which.
         seq: i64,
     },
+    /// The entry is not found by its id: whoever asks for a period would miss it.
+    Unindexed {
+        /// Which.
+        seq: i64,
+    },
     /// The chain ends elsewhere than where it says it does: entries were cut off or added by hand.
     HeadDiffers {
         /// What the ledger says.
@@ -71,6 +76,7 @@ impl fmt::Display for Fault {
             Self::Unlinked { seq } => write!(formatter, "entry {seq} does not follow the entry before it"),
             Self::Changed { seq } => write!(formatter, "entry {seq} was changed after it was written"),
             Self::Malformed { seq } => write!(formatter, "entry {seq} is neither a receipt nor a decision"),
+            Self::Unindexed { seq } => write!(formatter, "entry {seq} is missing from the index of ids"),
             Self::HeadDiffers { recorded } => {
                 write!(formatter, "the chain should end at entry {} with hash {}", recorded.seq, recorded.hash)
             }
@@ -105,6 +111,9 @@ pub async fn verify(ledger: &Ledger, noted: Option<Head>) -> Result<Verification
         }
         if !recorded_seen {
             found.fault(Fault::HeadDiffers { recorded });
+        }
+        if let Some(seq) = reader.first_unindexed().await? {
+            found.fault(Fault::Unindexed { seq });
         }
         // Entries beyond the head as it was read are fine only if the head moved with them.
         let latest = reader.head().await?;
