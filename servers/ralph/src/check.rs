@@ -3,6 +3,7 @@
 pub mod guardrail;
 pub mod security;
 pub mod syntax;
+pub mod trees;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

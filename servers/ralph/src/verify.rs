@@ -23,6 +23,7 @@ use crate::cache::claims::Claims;
 use crate::check::security::Looked;
 use crate::check::security::user::UserRules;
 use crate::check::syntax::Limits;
+use crate::check::trees::Trees;
 use crate::check::{Check, CheckResult, FINDINGS_MAX, Finding, Verdict, guardrail, security, syntax};
 use crate::client::Client;
 use crate::language::{Language, SourceType};
@@ -260,13 +261,12 @@ pub(crate) fn all_findings(
         return Vec::new();
     }
     let source = SourceType::of(Path::new(path), text.as_bytes());
+    let trees = &Trees::new(text.as_bytes());
     match (check, source) {
-        (Check::Syntax, Some(source)) => {
-            syntax::check_up_to(source, text.as_bytes(), limits, stop, usize::MAX).findings
-        }
+        (Check::Syntax, Some(source)) => syntax::check_up_to(source, trees, limits, stop, usize::MAX).findings,
         (Check::Security, source) => {
             let language = source.map(|source| source.language);
-            let looked = Looked { rules, path, language, content: text.as_bytes() };
+            let looked = Looked { rules, path, language, trees };
             security::check_up_to(&looked, limits, stop, usize::MAX).findings
         }
         _ => Vec::new(),
@@ -482,12 +482,14 @@ impl Batch {
     fn check(&self, mut file: Loaded) -> (Loaded, Vec<Check>) {
         self.look_up(std::slice::from_mut(&mut file));
         let mut ran = Vec::new();
+        let content = mem::take(&mut file.content);
+        let trees = Trees::new(&content);
         // Once more for guardrails that turn out to need what was before.
         while !file.is_complete() {
             for at in 0..file.checks.len() {
                 let check = file.checks[at].0;
                 if file.found[at].is_none() {
-                    file.found[at] = Some(self.run(check, &file));
+                    file.found[at] = Some(self.run(check, &file, &trees));
                     // A file's guardrails are one piece of work, however often they had to look.
                     if !ran.contains(&check) {
                         ran.push(check);
@@ -498,7 +500,6 @@ impl Batch {
                 self.look_up(std::slice::from_mut(&mut file));
             }
         }
-        file.content = Vec::new();
         (file, ran)
     }
 
@@ -523,22 +524,21 @@ impl Batch {
         }
     }
 
-    fn run(&self, check: Check, file: &Loaded) -> CheckResult {
-        let Loaded { source, content, .. } = file;
-        let (source, limits) = (*source, self.server.limits);
+    fn run(&self, check: Check, file: &Loaded, trees: &Trees<'_>) -> CheckResult {
+        let (source, limits) = (file.source, self.server.limits);
         let stop = || (self.order.cancelled)();
         let work = AssertUnwindSafe(|| match check {
             Check::Syntax => match source {
-                Some(source) => syntax::check(source, content, limits, &stop),
+                Some(source) => syntax::check(source, trees, limits, &stop),
                 None => CheckResult::inconclusive(check, "no parser knows this kind of file"),
             },
             Check::Security => {
                 let rules = &self.server.user_rules;
                 let language = source.map(|source| source.language);
-                let looked = Looked { rules, path: &file.subject.shown, language, content };
+                let looked = Looked { rules, path: &file.subject.shown, language, trees };
                 security::check_up_to(&looked, limits, &stop, FINDINGS_MAX)
             }
-            Check::Guardrail => guardrail::check(&file.subject.shown, content, file.against.base(), limits, &stop),
+            Check::Guardrail => guardrail::check(&file.subject.shown, trees, file.against.base(), limits, &stop),
             Check::Formatting | Check::Linting | Check::TypeChecking | Check::Tests => {
                 CheckResult::inconclusive(check, "it is made of commands")
             }

@@ -20,6 +20,7 @@ use std::time::Instant;
 use aho_corasick::AhoCorasick;
 
 use super::syntax::Limits;
+use super::trees::Trees;
 use super::{Check, CheckResult, FINDINGS_MAX, Finding, Verdict};
 use crate::baseline::{self, FilePair, Trace};
 use crate::secrets;
@@ -201,11 +202,17 @@ impl Mark {
 ///
 /// Why it could not be looked at.
 pub fn marks(path: &str, text: &str, in_time: &dyn Fn() -> bool) -> Result<Vec<Mark>, String> {
+    marks_of(path, &Trees::new(text.as_bytes()), in_time)
+}
+
+/// As [`marks`], of a text whose trees other checks may have made.
+fn marks_of(path: &str, trees: &Trees<'_>, in_time: &dyn Fn() -> bool) -> Result<Vec<Mark>, String> {
+    let text = trees.text()?;
     if !is_worth_a_look(text) {
         return Ok(Vec::new());
     }
     let out_of_time = || "looking took too long".to_owned();
-    let source = Source::parse(path, text, in_time).ok_or_else(out_of_time)?;
+    let source = Source::of_trees(path, trees, in_time).ok_or_else(out_of_time)?;
     let mut marks = Vec::new();
     for comment in source.comments() {
         let shown = text.get(comment.range.clone()).unwrap_or_default();
@@ -239,22 +246,25 @@ pub fn marks(path: &str, text: &str, in_time: &dyn Fn() -> bool) -> Result<Vec<M
     Ok(marks)
 }
 
-/// Looks for what must not be added in `content`.
+/// Looks for what must not be added in what `trees` is about.
 ///
 /// With `base`, the file's content before, what stood there counts as existing; without one, nothing is known to be
 /// new: then findings fail and do not block.
 #[must_use]
-pub fn check(path: &str, content: &[u8], base: Option<&[u8]>, limits: Limits, stop: &dyn Fn() -> bool) -> CheckResult {
+pub fn check(
+    path: &str,
+    trees: &Trees<'_>,
+    base: Option<&[u8]>,
+    limits: Limits,
+    stop: &dyn Fn() -> bool,
+) -> CheckResult {
     let started = Instant::now();
     let in_time = || started.elapsed() <= limits.duration_max && !stop();
-    let text = match std::str::from_utf8(content) {
+    let text = match trees.text() {
         Ok(text) => text,
-        Err(error) => {
-            let reason = format!("not UTF-8: byte {} is no character", error.valid_up_to());
-            return CheckResult::inconclusive(Check::Guardrail, reason);
-        }
+        Err(reason) => return CheckResult::inconclusive(Check::Guardrail, reason),
     };
-    let now = match marks(path, text, &in_time) {
+    let now = match marks_of(path, trees, &in_time) {
         Ok(marks) => marks,
         Err(reason) => return CheckResult::inconclusive(Check::Guardrail, reason),
     };

@@ -17,7 +17,10 @@ mod value;
 
 use std::time::Instant;
 
-use super::syntax::{self, Limits};
+use tree_sitter::Tree;
+
+use super::syntax::Limits;
+use super::trees::Trees;
 use super::{Check, CheckResult, FINDINGS_MAX, Finding, Verdict};
 use crate::language::Language;
 use crate::secrets::{self, Secret};
@@ -42,13 +45,13 @@ const DEEP_STACK_BYTES: usize = 256 * 1024 * 1024;
 pub const TOOL: &str = "tree-sitter 0.27.1, bash 0.25.1, c 0.24.2, go 0.25.0, java 0.23.5, javascript 0.25.0, php 0.25.1, \
     python 0.25.0, ruff_python_parser 0.0.4, ruby 0.23.1, rust 0.24.2, typescript 0.23.2";
 
-/// Looks for what must not be in `content`.
+/// Looks for what must not be in what `trees` is about.
 ///
 /// Findings of severity error block; warnings fail. `stop` is asked every now and then whether the answer is
 /// still wanted.
-pub fn check(language: Option<Language>, content: &[u8], limits: Limits, stop: &dyn Fn() -> bool) -> CheckResult {
+pub fn check(language: Option<Language>, trees: &Trees<'_>, limits: Limits, stop: &dyn Fn() -> bool) -> CheckResult {
     let rules = UserRules::default();
-    check_up_to(&Looked { rules: &rules, path: "", language, content }, limits, stop, FINDINGS_MAX)
+    check_up_to(&Looked { rules: &rules, path: "", language, trees }, limits, stop, FINDINGS_MAX)
 }
 
 /// What is looked at, and with which rules beside those that are built in.
@@ -61,12 +64,13 @@ pub struct Looked<'l> {
     /// What it is written in.
     pub language: Option<Language>,
     /// What it holds.
-    pub content: &'l [u8],
+    pub trees: &'l Trees<'l>,
 }
 
 /// As [`check`], with the operator's rules and at most `findings_max` findings listed.
 pub fn check_up_to(looked: &Looked<'_>, limits: Limits, stop: &dyn Fn() -> bool, findings_max: usize) -> CheckResult {
-    let Looked { language, content, .. } = *looked;
+    let Looked { language, trees, .. } = *looked;
+    let content = trees.content();
     let started = Instant::now();
     let in_time = || started.elapsed() <= limits.duration_max && !stop();
     // What is no text is no code either; secrets are looked for in its bytes all the same.
@@ -76,18 +80,15 @@ pub fn check_up_to(looked: &Looked<'_>, limits: Limits, stop: &dyn Fn() -> bool,
         found_secrets.iter().map(|secret| (secret.start, of_secret(secret, &lines, &found_secrets))).collect();
     let mut reason = None;
     if let Some(dialect) = language.and_then(Dialect::of) {
-        match std::str::from_utf8(content) {
-            Ok(text) => match hits(dialect, text, &in_time) {
-                Ok(hits) => {
-                    findings.extend(hits.iter().map(|hit| (hit.start, of_hit(dialect, *hit, &lines, &found_secrets))));
-                }
-                Err(why) => reason = Some(why),
-            },
-            Err(error) => reason = Some(format!("not UTF-8: byte {} is no character", error.valid_up_to())),
+        match trees.text().and_then(|text| hits(dialect, trees, text, &in_time)) {
+            Ok(hits) => {
+                findings.extend(hits.iter().map(|hit| (hit.start, of_hit(dialect, *hit, &lines, &found_secrets))));
+            }
+            Err(why) => reason = Some(why),
         }
     }
-    if let (Some(language), Ok(text)) = (language, std::str::from_utf8(content)) {
-        match looked.rules.find(language, looked.path, text, &in_time) {
+    if let (Some(language), Ok(text)) = (language, trees.text()) {
+        match looked.rules.find(language, looked.path, trees, text, &in_time) {
             Ok(hits) => findings.extend(hits.iter().map(|hit| {
                 let (line, column, excerpt) = lines.place(hit.start, &found_secrets);
                 (hit.start, hit.finding(line, column, excerpt))
@@ -118,20 +119,21 @@ pub fn check_up_to(looked: &Looked<'_>, limits: Limits, stop: &dyn Fn() -> bool,
 }
 
 /// Returns what the rules find in `text`, or why they could not look.
-fn hits(dialect: Dialect, text: &str, in_time: &dyn Fn() -> bool) -> Result<Vec<Hit>, String> {
+fn hits(dialect: Dialect, trees: &Trees<'_>, text: &str, in_time: &dyn Fn() -> bool) -> Result<Vec<Hit>, String> {
     let out_of_time = || "looking took too long".to_owned();
     if !prefilter::is_worth_a_look(dialect, text) {
         return Ok(Vec::new());
     }
     // The exact parser recurses; what nests too deep for it, or has an error, is left to the grammar.
     if dialect == Dialect::Python
-        && !syntax::is_deep(text)
-        && let Ok(Some((ir, root))) = lower::python::lower(text, lower::DEPTH_USUAL)
+        && !trees.is_deep()
+        && let Ok(Some((ir, root))) = lower::python::lower(trees.python(), text, lower::DEPTH_USUAL)
     {
         let (hits, gave_up) = Engine::new(dialect, &ir, text, in_time).run(root);
         return if gave_up && hits.is_empty() { Err(out_of_time()) } else { Ok(hits) };
     }
-    let tree = dialect.parse(text, in_time).ok_or_else(out_of_time)?;
+    let language = dialect.language().ok_or("no grammar knows it")?;
+    let tree = trees.grammar(language, in_time).map_err(|_| out_of_time())?;
     if dialect == Dialect::Bash {
         let (hits, gave_up) = shell::check(&tree, text, in_time);
         return if gave_up && hits.is_empty() { Err(out_of_time()) } else { Ok(hits) };
@@ -139,17 +141,16 @@ fn hits(dialect: Dialect, text: &str, in_time: &dyn Fn() -> bool) -> Result<Vec<
     let (hits, gave_up) = match lower::lower(dialect, &tree, text, lower::DEPTH_USUAL) {
         Ok((ir, root)) => Engine::new(dialect, &ir, text, in_time).run(root),
         // Nested deeper than this thread's stack may hold.
-        Err(lower::TooDeep) => deep(dialect, text)?,
+        Err(lower::TooDeep) => deep(dialect, &tree, text)?,
     };
     if gave_up && hits.is_empty() { Err(out_of_time()) } else { Ok(hits) }
 }
 
-fn deep(dialect: Dialect, text: &str) -> Result<(Vec<Hit>, bool), String> {
+fn deep(dialect: Dialect, tree: &Tree, text: &str) -> Result<(Vec<Hit>, bool), String> {
     let too_deep = || "nested too deep".to_owned();
     std::thread::scope(|scope| {
         let worker = std::thread::Builder::new().stack_size(DEEP_STACK_BYTES).spawn_scoped(scope, move || {
-            let tree = dialect.parse(text, &|| true)?;
-            let (ir, root) = lower::lower(dialect, &tree, text, lower::DEPTH_MAX).ok()?;
+            let (ir, root) = lower::lower(dialect, tree, text, lower::DEPTH_MAX).ok()?;
             Some(Engine::new(dialect, &ir, text, &|| true).run(root))
         });
         worker.ok().and_then(|worker| worker.join().ok()).flatten().ok_or_else(too_deep)

@@ -9,10 +9,11 @@ mod sql;
 mod tree;
 
 pub(crate) use nesting::is_deep;
-pub(crate) use tree::{grammar, tree_of};
+pub(crate) use tree::grammar;
 
 use std::time::{Duration, Instant};
 
+use super::trees::Trees;
 use super::{Check, CheckResult, FINDINGS_MAX, Finding, Verdict};
 use crate::language::{Language, SourceType};
 
@@ -50,27 +51,24 @@ enum Parsed {
     Unknown(String),
 }
 
-/// Parses `content` and reports where it cannot be parsed.
+/// Parses what `trees` is about and reports where it cannot be parsed.
 ///
 /// `stop` is asked every now and then whether the answer is still wanted.
-pub fn check(source: SourceType, content: &[u8], limits: Limits, stop: &dyn Fn() -> bool) -> CheckResult {
-    check_up_to(source, content, limits, stop, FINDINGS_MAX)
+pub fn check(source: SourceType, trees: &Trees<'_>, limits: Limits, stop: &dyn Fn() -> bool) -> CheckResult {
+    check_up_to(source, trees, limits, stop, FINDINGS_MAX)
 }
 
 /// As [`check`], with at most `findings_max` findings listed.
 pub fn check_up_to(
     source: SourceType,
-    content: &[u8],
+    trees: &Trees<'_>,
     limits: Limits,
     stop: &dyn Fn() -> bool,
     findings_max: usize,
 ) -> CheckResult {
-    let text = match std::str::from_utf8(content) {
+    let text = match trees.text() {
         Ok(text) => text,
-        Err(error) => {
-            let reason = format!("not UTF-8: byte {} is no character", error.valid_up_to());
-            return CheckResult::inconclusive(Check::Syntax, reason);
-        }
+        Err(reason) => return CheckResult::inconclusive(Check::Syntax, reason),
     };
     // Parsers take a NUL for the end: whatever stood behind it would pass unseen.
     if let Some(at) = text.find('\0') {
@@ -79,7 +77,7 @@ pub fn check_up_to(
     }
     let started = Instant::now();
     let in_time = || started.elapsed() <= limits.duration_max && !stop();
-    match parse(source, text, &in_time) {
+    match parse(source, trees, text, &in_time) {
         Parsed::Faults(faults) if faults.is_empty() => CheckResult {
             check: Check::Syntax,
             verdict: Verdict::Pass,
@@ -93,18 +91,18 @@ pub fn check_up_to(
     }
 }
 
-fn parse(source: SourceType, text: &str, in_time: &dyn Fn() -> bool) -> Parsed {
+fn parse(source: SourceType, trees: &Trees<'_>, text: &str, in_time: &dyn Fn() -> bool) -> Parsed {
     // The exact parsers recurse; a text that would take their stack goes to tree-sitter, which does not.
-    let deep = || is_deep(text);
+    let deep = || trees.is_deep();
     match source.language {
-        Language::Python if !deep() => python::parse(text),
+        Language::Python if !deep() => python::parse(trees),
         Language::JavaScript | Language::TypeScript | Language::Tsx if !deep() => javascript::parse(source, text),
         Language::Rust if !deep() => rust::parse(text),
         Language::Json => data::json(text),
         Language::Yaml => data::yaml(text),
         Language::Toml => data::toml(text),
         Language::Sql => sql::parse(text),
-        language => tree::parse(language, text, in_time),
+        language => tree::parse(language, trees, text, in_time),
     }
 }
 

@@ -1,13 +1,13 @@
 //! A file as guardrails look at it: its text, its tree where a grammar knows it, its comments.
 
-use std::cell::RefCell;
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 use std::path::Path;
 
-use tree_sitter::{Node, ParseOptions, ParseState, Parser, Point, Tree};
+use tree_sitter::{Node, Tree};
 
 use crate::baseline::normal;
 use crate::check::syntax;
+use crate::check::trees::Trees;
 use crate::language::Language;
 
 /// Longest part of a line that findings are recognised by.
@@ -15,10 +15,6 @@ const CONTEXT_BYTES_MAX: usize = 400;
 
 /// Lines looked through for the code that a comment is about.
 const LINES_AHEAD: usize = 12;
-
-thread_local! {
-    static PARSER: RefCell<Parser> = RefCell::new(Parser::new());
-}
 
 /// One file.
 pub struct Source<'s> {
@@ -45,9 +41,16 @@ impl<'s> Source<'s> {
     /// Parses `text`; nothing when `in_time` said no.
     #[must_use]
     pub fn parse(path: &'s str, text: &'s str, in_time: &dyn Fn() -> bool) -> Option<Self> {
+        Self::of_trees(path, &Trees::new(text.as_bytes()), in_time)
+    }
+
+    /// Takes the tree of a text, which other checks may have made; nothing when `in_time` said no.
+    #[must_use]
+    pub fn of_trees(path: &'s str, trees: &Trees<'s>, in_time: &dyn Fn() -> bool) -> Option<Self> {
+        let text = trees.text().ok()?;
         let language = Language::of(Path::new(path), text.as_bytes());
-        let tree = match language.and_then(syntax::grammar) {
-            Some(grammar) => Some(parse(&grammar, text, in_time)?),
+        let tree = match language.filter(|language| syntax::grammar(*language).is_some()) {
+            Some(language) => Some(trees.grammar(language, in_time).ok()?),
             None => None,
         };
         Some(Self { path, language, text, tree })
@@ -138,20 +141,6 @@ pub fn walk<'t>(node: Node<'t>, visit: &mut dyn FnMut(Node<'t>) -> bool) {
             }
         }
     }
-}
-
-fn parse(grammar: &tree_sitter::Language, text: &str, in_time: &dyn Fn() -> bool) -> Option<Tree> {
-    PARSER.with_borrow_mut(|parser| {
-        parser.set_language(grammar).ok()?;
-        let mut ask = |_: &ParseState| if in_time() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
-        let bytes = text.as_bytes();
-        let mut rest = |offset: usize, _: Point| bytes.get(offset..).unwrap_or_default();
-        let options = ParseOptions::new().progress_callback(&mut ask);
-        let tree = parser.parse_with_options(&mut rest, None, Some(options));
-        // A parse that was stopped would go on where it was with the next file.
-        parser.reset();
-        tree
-    })
 }
 
 fn shortened(code: &str) -> String {

@@ -39,7 +39,7 @@ fn corpus_is_told_apart() {
 #[test]
 fn without_a_base_nothing_blocks() {
     let text = b"import os  # noqa\n";
-    let verdict = |base: Option<&[u8]>| check("a.py", text, base, LIMITS, &|| false).verdict;
+    let verdict = |base: Option<&[u8]>| check("a.py", &Trees::new(text), base, LIMITS, &|| false).verdict;
     assert_eq!(verdict(None), Verdict::Fail);
     assert_eq!(verdict(Some(b"import os\n")), Verdict::Blocked);
     assert_eq!(verdict(Some(text)), Verdict::Pass);
@@ -49,17 +49,20 @@ fn without_a_base_nothing_blocks() {
 fn what_stood_before_is_counted_apart() {
     let before = b"import os  # noqa\nx = 1\n";
     let after = b"x = 1\n\n\nimport os  # noqa\nimport re  # noqa\n";
-    let result = check("a.py", after, Some(before), LIMITS, &|| false);
+    let result = check("a.py", &Trees::new(after), Some(before), LIMITS, &|| false);
     assert_eq!((result.verdict, result.existing, result.findings.len()), (Verdict::Blocked, 1, 1));
     assert_eq!(result.findings[0].line, 5);
 }
 
 #[test]
 fn what_cannot_be_looked_at_is_no_pass() {
-    assert_eq!(check("a.py", b"x = '\xff'  # noqa", None, LIMITS, &|| false).verdict, Verdict::Inconclusive);
-    assert_eq!(check("a.py", b"x = 1  # noqa\n", None, LIMITS, &|| true).verdict, Verdict::Inconclusive);
+    assert_eq!(
+        check("a.py", &Trees::new(b"x = '\xff'  # noqa"), None, LIMITS, &|| false).verdict,
+        Verdict::Inconclusive
+    );
+    assert_eq!(check("a.py", &Trees::new(b"x = 1  # noqa\n"), None, LIMITS, &|| true).verdict, Verdict::Inconclusive);
     let many = "x = 1  # noqa\n".repeat(MARKS_MAX + 1);
-    assert_eq!(check("a.py", many.as_bytes(), None, LIMITS, &|| false).verdict, Verdict::Inconclusive);
+    assert_eq!(check("a.py", &Trees::new(many.as_bytes()), None, LIMITS, &|| false).verdict, Verdict::Inconclusive);
 }
 
 #[test]
@@ -91,7 +94,7 @@ proptest::proptest! {
         place in 0..12_usize,
     ) {
         let names = ["a.py", "a.test.ts", "a.rs", "a_test.go", "ATest.java", "a.rb", "a.php", "a.c", "a.sh", "a.yml", "a.vue", "a.sql"];
-        let result = check(names[place], text.as_bytes(), Some(text.as_bytes()), LIMITS, &|| false);
+        let result = check(names[place], &Trees::new(text.as_bytes()), Some(text.as_bytes()), LIMITS, &|| false);
         // What did not change is never new.
         proptest::prop_assert_eq!(result.verdict, Verdict::Pass);
     }

@@ -1,9 +1,4 @@
-//! The languages whose structure is known, and their parsers.
-
-use std::cell::RefCell;
-use std::ops::ControlFlow;
-
-use tree_sitter::{ParseOptions, ParseState, Parser, Point, Tree};
+//! The languages whose structure is known.
 
 use crate::language::Language;
 
@@ -32,11 +27,6 @@ pub enum Dialect {
     Ruby,
     /// Bash.
     Bash,
-}
-
-thread_local! {
-    // Making a parser costs more than parsing a small file.
-    static PARSER: RefCell<Parser> = RefCell::new(Parser::new());
 }
 
 impl Dialect {
@@ -108,20 +98,5 @@ impl Dialect {
             Self::Bash => tree_sitter_bash::LANGUAGE,
         }
         .into()
-    }
-
-    /// Parses `text`; nothing when `in_time` said no, or the grammar does not fit.
-    pub fn parse(self, text: &str, in_time: &dyn Fn() -> bool) -> Option<Tree> {
-        PARSER.with_borrow_mut(|parser| {
-            parser.set_language(&self.grammar()).ok()?;
-            let mut ask = |_: &ParseState| if in_time() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
-            let bytes = text.as_bytes();
-            let mut rest = |offset: usize, _: Point| bytes.get(offset..).unwrap_or_default();
-            let options = ParseOptions::new().progress_callback(&mut ask);
-            let tree = parser.parse_with_options(&mut rest, None, Some(options));
-            // A parse that was stopped would go on where it was with the next file.
-            parser.reset();
-            tree
-        })
     }
 }

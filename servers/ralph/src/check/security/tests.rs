@@ -55,7 +55,7 @@ fn cases() -> Vec<Case<'static>> {
 
 fn run(file: &str, text: &str) -> CheckResult {
     let language = Language::of(std::path::Path::new(file), text.as_bytes());
-    check(language, text.as_bytes(), LIMITS, &|| false)
+    check(language, &Trees::new(text.as_bytes()), LIMITS, &|| false)
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn only_warnings_fail_and_errors_block() {
 #[test]
 fn what_is_not_wanted_any_more_stops() {
     let text = format!("def f(x):\n    eval('1')\n{}", "    g(x + x)\n".repeat(50_000));
-    let result = check(Some(Language::Python), text.as_bytes(), LIMITS, &|| true);
+    let result = check(Some(Language::Python), &Trees::new(text.as_bytes()), LIMITS, &|| true);
     assert_eq!(result.verdict, Verdict::Inconclusive);
 }
 
@@ -172,9 +172,11 @@ proptest::proptest! {
 fn both_trees_of_python_lead_to_the_same() {
     let always = || true;
     for case in cases().iter().filter(|case| case.file == "case.py") {
-        let Ok(Some((ir, root))) = lower::python::lower(&case.text, lower::DEPTH_USUAL) else { continue };
+        let trees = Trees::new(case.text.as_bytes());
+        let lowered = lower::python::lower(trees.python(), &case.text, lower::DEPTH_USUAL);
+        let Ok(Some((ir, root))) = lowered else { continue };
         let exact = Engine::new(Dialect::Python, &ir, &case.text, &always).run(root).0;
-        let tree = Dialect::Python.parse(&case.text, &always).unwrap();
+        let tree = trees.grammar(Language::Python, &always).unwrap();
         let (ir, root) = lower::lower(Dialect::Python, &tree, &case.text, lower::DEPTH_MAX).unwrap();
         let other = Engine::new(Dialect::Python, &ir, &case.text, &always).run(root).0;
         let ids = |hits: &[Hit]| hits.iter().map(|hit| rule_id(Dialect::Python, *hit)).collect::<Vec<_>>();

@@ -21,6 +21,7 @@ use tollgate_shared::content_hash::ContentHash;
 
 use crate::check::Finding;
 use crate::check::syntax::grammar;
+use crate::check::trees::Trees;
 use crate::language::Language;
 use crate::secrets;
 
@@ -116,6 +117,7 @@ impl UserRules {
         &self,
         language: Language,
         path: &str,
+        trees: &Trees<'_>,
         text: &str,
         in_time: &dyn Fn() -> bool,
     ) -> Result<Vec<UserHit>, String> {
@@ -123,7 +125,7 @@ impl UserRules {
         if rules.is_empty() {
             return Ok(Vec::new());
         }
-        let tree = crate::check::syntax::tree_of(language, text, in_time)?;
+        let tree = trees.grammar(language, in_time)?;
         let root = AstGrep::doc(StrDoc { src: text.to_owned(), lang: Parsed(language), tree });
         let mut hits = Vec::new();
         for rule in rules {

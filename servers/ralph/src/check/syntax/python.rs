@@ -1,12 +1,10 @@
 //! Python, by the parser of ruff.
 
-use ruff_python_parser::{Mode, ParseOptions, parse_unchecked};
-
 use super::{CORRECT_IT, Fault, Parsed};
+use crate::check::trees::Trees;
 
-pub(super) fn parse(text: &str) -> Parsed {
-    let parsed = parse_unchecked(text, ParseOptions::from(Mode::Module));
-    let faults = parsed.errors().iter().map(|error| Fault {
+pub(super) fn parse(trees: &Trees<'_>) -> Parsed {
+    let faults = trees.python().errors().iter().map(|error| Fault {
         rule: "syntax.unexpected",
         message: error.error.to_string(),
         hint: CORRECT_IT,

@@ -6,7 +6,7 @@ use crate::language::Language;
 const LIMITS: Limits = Limits { bytes_max: 2 * 1024 * 1024, duration_max: Duration::from_secs(30) };
 
 fn run(language: Language, text: &str) -> CheckResult {
-    with_stack(|| check(language.into(), text.as_bytes(), LIMITS, &|| false))
+    with_stack(|| check(language.into(), &Trees::new(text.as_bytes()), LIMITS, &|| false))
 }
 
 /// Runs `work` on a thread like those that checks run on.
@@ -74,7 +74,7 @@ fn every_language_tells_good_from_bad_and_where() {
 fn how_a_file_is_loaded_decides_what_it_may_say() {
     let parses = |path: &str, text: &str| {
         let source = SourceType::of(std::path::Path::new(path), b"").unwrap();
-        check(source, text.as_bytes(), LIMITS, &|| false).verdict == Verdict::Pass
+        check(source, &Trees::new(text.as_bytes()), LIMITS, &|| false).verdict == Verdict::Pass
     };
     assert!(parses("a.mjs", "await f();\n") && !parses("a.cjs", "await f();\n"));
     assert!(parses("a.cjs", "return 1;\n") && !parses("a.mjs", "return 1;\n"));
@@ -93,7 +93,7 @@ fn what_stands_behind_a_nul_is_not_passed_over() {
 
 #[test]
 fn what_is_not_utf8_is_no_pass() {
-    let result = check(Language::Python.into(), b"x = '\xff'\n", LIMITS, &|| false);
+    let result = check(Language::Python.into(), &Trees::new(b"x = '\xff'\n"), LIMITS, &|| false);
     assert_eq!(result.verdict, Verdict::Inconclusive);
 }
 
@@ -131,7 +131,10 @@ fn excerpt_is_shortened_around_the_column() {
 fn parse_that_takes_too_long_is_no_pass() {
     let limits = Limits { duration_max: Duration::ZERO, ..LIMITS };
     let text = format!("class A {{ {} }}", "int x = 1;\n".repeat(20_000));
-    assert_eq!(check(Language::Java.into(), text.as_bytes(), limits, &|| false).verdict, Verdict::Inconclusive);
+    assert_eq!(
+        check(Language::Java.into(), &Trees::new(text.as_bytes()), limits, &|| false).verdict,
+        Verdict::Inconclusive
+    );
     // The parser of this thread is fit for the next file.
     assert_eq!(run(Language::Java, "class A {}\n").verdict, Verdict::Pass);
 }
@@ -139,7 +142,10 @@ fn parse_that_takes_too_long_is_no_pass() {
 #[test]
 fn parse_that_is_not_wanted_any_more_stops() {
     let text = format!("class A {{ {} }}", "int x = 1;\n".repeat(20_000));
-    assert_eq!(check(Language::Java.into(), text.as_bytes(), LIMITS, &|| true).verdict, Verdict::Inconclusive);
+    assert_eq!(
+        check(Language::Java.into(), &Trees::new(text.as_bytes()), LIMITS, &|| true).verdict,
+        Verdict::Inconclusive
+    );
 }
 
 #[test]
@@ -149,10 +155,10 @@ fn depth_does_not_exhaust_the_stack() {
         for deep in ["(", "[", "{", "if (", "x(", "a.b(", "`${", "$(", "<a>", "/*", "\"", "'", "-", "!", "    if x:\n"]
         {
             let text = deep.repeat(20_000);
-            with_stack(|| check(language.into(), text.as_bytes(), limits, &|| false));
+            with_stack(|| check(language.into(), &Trees::new(text.as_bytes()), limits, &|| false));
         }
         let indented: String = (0..1_500).map(|depth| format!("{}if x:\n", " ".repeat(depth))).collect();
-        with_stack(|| check(language.into(), indented.as_bytes(), limits, &|| false));
+        with_stack(|| check(language.into(), &Trees::new(indented.as_bytes()), limits, &|| false));
     }
 }
 

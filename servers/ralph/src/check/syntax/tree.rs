@@ -1,12 +1,10 @@
 //! Every other language, and what is nested too deep for an exact parser, by tree-sitter.
 
-use std::cell::RefCell;
-use std::ops::ControlFlow;
-
-use tree_sitter::{Node, ParseOptions, ParseState, Parser, Point, Tree};
+use tree_sitter::{Node, Tree};
 
 use super::{CORRECT_IT, Fault, Parsed};
 use crate::check::FINDINGS_MAX;
+use crate::check::trees::Trees;
 use crate::language::Language;
 
 /// Bytes of what cannot be parsed that are looked at for the message.
@@ -18,13 +16,8 @@ const CHILDREN_MAX: usize = 10_000;
 /// Faults counted in one file; the first twenty are shown.
 const FAULTS_MAX: usize = 10_000;
 
-thread_local! {
-    // Making a parser costs more than parsing a small file.
-    static PARSER: RefCell<Parser> = RefCell::new(Parser::new());
-}
-
-pub(super) fn parse(language: Language, text: &str, in_time: &dyn Fn() -> bool) -> Parsed {
-    match PARSER.with_borrow_mut(|parser| tree(parser, language, text, in_time)) {
+pub(super) fn parse(language: Language, trees: &Trees<'_>, text: &str, in_time: &dyn Fn() -> bool) -> Parsed {
+    match trees.grammar(language, in_time) {
         Ok(tree) if !tree.root_node().has_error() => Parsed::Faults(Vec::new()),
         Ok(tree) => {
             let mut faults = faults(&tree, text, in_time);
@@ -36,24 +29,6 @@ pub(super) fn parse(language: Language, text: &str, in_time: &dyn Fn() -> bool) 
         }
         Err(reason) => Parsed::Unknown(reason),
     }
-}
-
-/// Parses `text`; says why where that cannot be done.
-pub(crate) fn tree_of(language: Language, text: &str, in_time: &dyn Fn() -> bool) -> Result<Tree, String> {
-    PARSER.with_borrow_mut(|parser| tree(parser, language, text, in_time))
-}
-
-fn tree(parser: &mut Parser, language: Language, text: &str, in_time: &dyn Fn() -> bool) -> Result<Tree, String> {
-    let grammar = grammar(language).ok_or("no grammar for this language is built in")?;
-    parser.set_language(&grammar).map_err(|error| format!("the grammar does not fit: {error}"))?;
-    let mut going_on = |_: &ParseState| if in_time() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
-    let bytes = text.as_bytes();
-    let mut rest = |offset: usize, _: Point| bytes.get(offset..).unwrap_or_default();
-    let options = ParseOptions::new().progress_callback(&mut going_on);
-    let tree = parser.parse_with_options(&mut rest, None, Some(options));
-    // A parse that was stopped would go on where it was with the next file.
-    parser.reset();
-    tree.ok_or_else(|| "parsing took too long".to_owned())
 }
 
 /// Returns the grammar of `language`; nothing where none is built in.

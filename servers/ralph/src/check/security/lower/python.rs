@@ -7,28 +7,26 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use ruff_python_ast::{
-    Arguments, Comprehension, Decorator, ExceptHandler, Expr, FStringPart, InterpolatedStringElement, Parameters,
+    Arguments, Comprehension, Decorator, ExceptHandler, Expr, FStringPart, InterpolatedStringElement, Mod, Parameters,
     Pattern, Stmt, StmtFunctionDef, UnaryOp,
 };
-use ruff_python_parser::{Mode, ParseOptions, parse_unchecked};
+use ruff_python_parser::Parsed;
 use ruff_text_size::{Ranged, TextRange};
 
 use super::string::{content, unescaped};
 use super::{TooDeep, type_name};
 use crate::check::security::ir::{Function, Id, Ir, Kind, Node, Parameter};
 
-/// Lowers `source`; nothing where it cannot be parsed, for then the grammar sees more.
+/// Lowers `source`, parsed; nothing where it cannot be parsed, for then the grammar sees more.
 ///
 /// # Errors
 ///
 /// [`TooDeep`] when it nests deeper than `depth_max`.
-pub fn lower(source: &str, depth_max: usize) -> Result<Option<(Ir<'_>, Id)>, TooDeep> {
-    let parsed = parse_unchecked(source, ParseOptions::from(Mode::Module));
+pub fn lower<'s>(parsed: &Parsed<Mod>, source: &'s str, depth_max: usize) -> Result<Option<(Ir<'s>, Id)>, TooDeep> {
     if !parsed.errors().is_empty() {
         return Ok(None);
     }
-    let syntax = parsed.into_syntax();
-    let Some(module) = syntax.module() else { return Ok(None) };
+    let Some(module) = parsed.syntax().as_module() else { return Ok(None) };
     let mut lower = Lower { source, ir: Ir::default(), depth: 0, depth_max, too_deep: false };
     let root = lower.block(module.range(), &module.body);
     if lower.too_deep { Err(TooDeep) } else { Ok(Some((lower.ir, root))) }

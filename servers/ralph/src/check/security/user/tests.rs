@@ -8,7 +8,7 @@ fn rules(yaml: &str) -> Result<UserRules, String> {
 }
 
 fn found(rules: &UserRules, language: Language, path: &str, text: &str) -> Vec<(String, usize)> {
-    let hits = rules.find(language, path, text, &|| true).unwrap();
+    let hits = rules.find(language, path, &Trees::new(text.as_bytes()), text, &|| true).unwrap();
     hits.into_iter().map(|hit| (hit.message, text[..hit.start].matches('\n').count() + 1)).collect()
 }
 
