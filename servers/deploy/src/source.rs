@@ -87,20 +87,13 @@ impl Source {
         configuration: ContentHash,
         stop: &dyn Fn() -> bool,
     ) -> Result<TreeVerdict, String> {
-        let mut verdict = TreeVerdict::Missing;
-        for replaces in &self.before {
-            let query = TreeQuery {
-                repository: self.repository.to_string_lossy().into_owned(),
-                tree: self.tree.clone(),
-                replaces: replaces.clone(),
-                configuration,
-            };
-            verdict = look_up(ledger, &query, stop).map_err(|error| error.to_string())?;
-            if verdict != TreeVerdict::OtherBase {
-                break;
-            }
-        }
-        Ok(verdict)
+        let query = TreeQuery {
+            repository: self.repository.to_string_lossy().into_owned(),
+            tree: self.tree.clone(),
+            replaces: self.before.clone(),
+            configuration,
+        };
+        look_up(ledger, &query, stop).map_err(|error| error.to_string())
     }
 }
 

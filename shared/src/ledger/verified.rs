@@ -76,8 +76,9 @@ pub struct TreeQuery {
     pub repository: String,
     /// As in [`VerifiedTree`].
     pub tree: String,
-    /// The tree whose place it takes: a verdict must cover all that differs from it.
-    pub replaces: String,
+    /// The trees whose place it takes, the nearest first: a verdict must cover all that differs from one of them, and the
+    /// first that any verdict is about decides.
+    pub replaces: Vec<String>,
     /// The table `[ralph]` in force here.
     pub configuration: ContentHash,
 }
@@ -182,6 +183,17 @@ impl Verdicts {
     }
 
     fn about(&self, query: &TreeQuery) -> TreeVerdict {
+        let mut verdict = TreeVerdict::Missing;
+        for replaces in &query.replaces {
+            verdict = self.in_place_of(replaces, query);
+            if verdict != TreeVerdict::OtherBase {
+                break;
+            }
+        }
+        verdict
+    }
+
+    fn in_place_of(&self, replaces: &str, query: &TreeQuery) -> TreeVerdict {
         let real = || self.trees.iter().filter(|(entry, _)| self.calls.get(&entry.receipt_id) == Some(&true));
         // Whatever Ralph used last is what it uses now.
         let rules = real().next_back().map(|(_, tree)| tree.rules);
@@ -194,7 +206,7 @@ impl Verdicts {
                 TreeVerdict::NotPass(tree.verdict.clone())
             } else if tree.configuration != query.configuration || Some(tree.rules) != rules || tree.checks.is_empty() {
                 keep_grave(verdict, TreeVerdict::Outdated)
-            } else if tree.base.as_ref().is_some_and(|base| *base != query.replaces) {
+            } else if tree.base.as_ref().is_some_and(|base| base != replaces) {
                 keep_grave(verdict, TreeVerdict::OtherBase)
             } else {
                 TreeVerdict::Pass(entry.id)
@@ -251,7 +263,7 @@ mod tests {
         TreeQuery {
             repository: tree.repository,
             tree: tree.tree,
-            replaces: "b".repeat(40),
+            replaces: vec!["b".repeat(40)],
             configuration: tree.configuration,
         }
     }
@@ -347,6 +359,24 @@ mod tests {
             assert_eq!(verdict(&[case]).await, expected, "{index}");
         }
         assert_eq!(verdict(&[]).await, TreeVerdict::Missing);
+    }
+
+    #[tokio::test]
+    async fn first_tree_that_a_verdict_is_about_decides() {
+        let (_folder, path) = written(&[passed()]).await;
+        let verdict = |replaces: &[&str]| {
+            let replaces = replaces.iter().map(|letter| letter.repeat(40)).collect();
+            look_up(&path, &TreeQuery { replaces, ..query() }, &|| false).unwrap()
+        };
+        assert!(matches!(verdict(&["c", "d", "b"]), TreeVerdict::Pass(_)));
+        assert_eq!(verdict(&["c", "d"]), TreeVerdict::OtherBase);
+        assert_eq!(verdict(&[]), TreeVerdict::Missing);
+        let mut failed = passed();
+        failed.tree.verdict = "fail".into();
+        let (_folder, path) = written(&[passed(), failed]).await;
+        let replaces = vec!["c".repeat(40), "b".repeat(40)];
+        let verdict = look_up(&path, &TreeQuery { replaces, ..query() }, &|| false).unwrap();
+        assert_eq!(verdict, TreeVerdict::NotPass("fail".into()), "a failure counts, whatever it was compared with");
     }
 
     #[tokio::test]

@@ -79,7 +79,7 @@ impl World {
         let query = TreeQuery {
             repository: self.work().join(".git").to_str().unwrap().to_owned(),
             tree: tree.to_owned(),
-            replaces: replaces.to_owned(),
+            replaces: vec![replaces.to_owned()],
             configuration: settings.ralph_rules,
         };
         look_up(&self.work().join(".tollgate/ledger.db"), &query, &|| false).unwrap()

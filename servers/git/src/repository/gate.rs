@@ -80,7 +80,7 @@ impl Gate {
         let query = TreeQuery {
             repository: identity(git)?,
             tree: tree.to_string(),
-            replaces: replaces.to_string(),
+            replaces: vec![replaces.to_string()],
             configuration: server.ralph_rules,
         };
         let patience = Patience::of(call);
