@@ -6,6 +6,7 @@
 
 pub mod schema;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,8 @@ pub struct Settings<C> {
     pub workspace: PathBuf,
     /// The digest of the table `[ralph]` as written, secrets not put in, and of this release: what verdicts depend on.
     pub ralph_rules: ContentHash,
+    /// The values that `${NAME}` stood for in the binary's own table: what nobody should be told.
+    pub secrets: Vec<String>,
     /// What is in force, with everything taken from the environment put back as `${NAME}`.
     masked: Table,
 }
@@ -135,6 +138,7 @@ impl<C: DeserializeOwned + Serialize + JsonSchema + Default> Settings<C> {
                     file: None,
                     workspace,
                     ralph_rules: ralph_rules(&Table::new()),
+                    secrets: Vec::new(),
                 })
             }
         }
@@ -166,7 +170,13 @@ impl<C: DeserializeOwned + Serialize + JsonSchema + Default> Settings<C> {
         let written: Table = toml::from_str(text).map_err(syntax)?;
 
         let mut own = written.get(table).cloned().unwrap_or_else(|| Value::Table(Table::new()));
-        expand(&mut own, table, variables).map_err(|(key, reason)| ConfigError::Value {
+        let secrets = RefCell::new(Vec::new());
+        let remembering = |name: &str| {
+            let value = variables(name)?;
+            secrets.borrow_mut().push(value.clone());
+            Some(value)
+        };
+        expand(&mut own, table, &remembering).map_err(|(key, reason)| ConfigError::Value {
             path: path.to_owned(),
             key,
             reason,
@@ -198,6 +208,7 @@ impl<C: DeserializeOwned + Serialize + JsonSchema + Default> Settings<C> {
             file: Some(path.to_owned()),
             workspace,
             ralph_rules: ralph_rules(&written),
+            secrets: secrets.into_inner(),
         })
     }
 
@@ -382,6 +393,7 @@ mod tests {
     fn secrets_come_from_the_environment_and_are_masked() {
         let settings = parse("[git]\nurl = '${SHOP_URL}?x=1'\n[git.connections.shop]\nurl = 'a${SHOP_URL}'\n").unwrap();
         assert_eq!(settings.own.url, "postgres://u:hunter2@h/d?x=1");
+        assert_eq!(settings.secrets, ["postgres://u:hunter2@h/d", "postgres://u:hunter2@h/d"]);
         let shown = settings.describe();
         assert!(!shown.contains("hunter2"), "{shown}");
         assert!(shown.contains("${SHOP_URL}?x=1"), "{shown}");

@@ -95,6 +95,8 @@ pub struct Startup {
     pub state_dir: StateDir,
     /// The digest of the table `[ralph]` in force; whoever relies on a verdict needs it, not only Ralph.
     pub ralph_rules: ContentHash,
+    /// What the configuration took from the environment.
+    pub secrets: Vec<String>,
 }
 
 #[derive(Parser)]
@@ -170,8 +172,12 @@ fn start<S: Server>(arguments: &CommonArguments) -> anyhow::Result<Started<S>> {
     let settings = Settings::<S::Config>::load(S::NAME, arguments.config.as_deref())?;
     let state_dir = StateDir::choose(arguments.state_dir.as_deref(), &settings.workspace);
     let description = arguments.check_config.then(|| settings.describe());
-    let startup =
-        Startup { workspace: settings.workspace, state_dir: state_dir.clone(), ralph_rules: settings.ralph_rules };
+    let startup = Startup {
+        workspace: settings.workspace,
+        state_dir: state_dir.clone(),
+        ralph_rules: settings.ralph_rules,
+        secrets: settings.secrets,
+    };
     let server = S::new(settings.own, &startup)?;
     if let Some(description) = description {
         return Ok(Started::Checked(description));

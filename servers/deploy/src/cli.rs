@@ -78,8 +78,12 @@ fn carry_out(common: &CommonArguments, command: Command) -> anyhow::Result<()> {
     log_to_stderr(&common.log).map_err(anyhow::Error::msg)?;
     let settings = Settings::<DeployConfig>::load(Deploy::NAME, common.config.as_deref())?;
     let state_dir = StateDir::choose(common.state_dir.as_deref(), &settings.workspace);
-    let startup =
-        Startup { workspace: settings.workspace, state_dir: state_dir.clone(), ralph_rules: settings.ralph_rules };
+    let startup = Startup {
+        workspace: settings.workspace,
+        state_dir: state_dir.clone(),
+        ralph_rules: settings.ralph_rules,
+        secrets: settings.secrets,
+    };
     let desk = Desk { server: Deploy::new(settings.own, &startup)?, ledger: Ledger::new(state_dir) };
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         match command {

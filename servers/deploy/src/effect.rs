@@ -23,6 +23,7 @@ use tollgate_shared::sandbox::{Ended, SandboxError};
 use crate::health::placeholders;
 use crate::kept::{Kept, Rights};
 use crate::names::{ReleaseName, ServiceName};
+use crate::secrets::Secrets;
 use crate::target::release_directory::LockedDirectory;
 use crate::tree::{Stop, Tree};
 
@@ -39,6 +40,8 @@ pub struct Effect {
     timeout: Duration,
     /// What confined programs may reach: those that are run before anything changes, and the target `command`'s.
     rights: Rights,
+    /// What is not told of what programs print.
+    secrets: Secrets,
 }
 
 /// The kinds of targets.
@@ -117,7 +120,12 @@ impl Effect {
             check_command("reload", reload)?;
         }
         let variables = variables.into_iter().map(|(name, value)| (name, OsString::from(value))).collect();
-        Ok(Self { kind, before, variables, timeout, rights })
+        Ok(Self { kind, before, variables, timeout, rights, secrets: Secrets::default() })
+    }
+
+    /// Tells nobody of `secrets` from now on.
+    pub fn keep(&mut self, secrets: &Secrets) {
+        self.secrets = secrets.clone();
     }
 
     /// Returns the target's name, as the configuration has it.
@@ -286,7 +294,10 @@ impl Effect {
         occasion: &Occasion,
         stop: Stop<'_>,
     ) -> Result<(), EffectError> {
-        let failed = |what: String, output: String| EffectError { what, output };
+        let failed = |what: String, output: String| EffectError {
+            what: self.secrets.hide(what),
+            output: self.secrets.hide(output),
+        };
         let not_run = |reason: String| failed(format!("{what} cannot be run: {reason}"), String::new());
         let Supervised { command, folder, variables, stdin, rights } = program;
         let kept = Kept {

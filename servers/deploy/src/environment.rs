@@ -20,6 +20,7 @@ use crate::freeze::Window;
 use crate::health::{Health, Probe};
 use crate::kept::Rights;
 use crate::names::{ServiceName, shown};
+use crate::secrets::Secrets;
 
 /// Longest name of an environment.
 const NAME_BYTES_MAX: usize = 32;
@@ -89,6 +90,8 @@ pub struct Environment {
     pub shared: Vec<String>,
     /// How many releases are kept.
     pub keep: usize,
+    /// What nobody is told.
+    pub secrets: Secrets,
 }
 
 /// The ways in which people may approve.
@@ -142,6 +145,16 @@ impl Environments {
         }
         ensure!(!environments.is_empty(), "`deploy.environments` is empty: there is nothing to deploy to");
         Ok(Self(environments))
+    }
+
+    /// Returns them so that they tell nobody of `secrets`.
+    #[must_use]
+    pub fn keeping(mut self, secrets: &Secrets) -> Self {
+        for environment in self.0.values_mut() {
+            environment.secrets = secrets.clone();
+            environment.effect.keep(secrets);
+        }
+        self
     }
 
     /// Returns the environment that a caller named.
@@ -349,6 +362,7 @@ fn environment(
         shared: shared(written)?,
         health: written.health.as_ref().map(health).transpose().context("`health`")?,
         keep: usize::try_from(keep).unwrap_or(usize::MAX),
+        secrets: Secrets::default(),
     })
 }
 

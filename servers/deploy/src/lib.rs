@@ -24,6 +24,7 @@ pub mod plan;
 pub mod program;
 pub mod rollout;
 pub mod running;
+pub mod secrets;
 pub mod source;
 pub mod store;
 pub mod target;
@@ -46,6 +47,7 @@ use environment::{Environment, Environments};
 use names::ServiceName;
 use rollout::Caller;
 use running::Running;
+use secrets::Secrets;
 use store::{Filter, Store};
 use turn::Turn;
 
@@ -154,7 +156,8 @@ impl Server for Deploy {
         let state_dir: StateDir = startup.state_dir.clone();
         let place = Place { workspace: startup.workspace.clone(), state_dir: state_dir.path().to_owned() };
         let server = Self {
-            environments: Environments::new(&config, &startup.workspace, state_dir.path())?,
+            environments: Environments::new(&config, &startup.workspace, state_dir.path())?
+                .keeping(&Secrets::new(&startup.secrets)),
             artifacts: ArtifactRoots::new(&startup.workspace, &config.artifacts),
             store: Store::new(state_dir),
             operator: config.operator,

@@ -38,6 +38,7 @@ impl Plan {
             None => steps.push("take it for healthy: no health check is configured".to_owned()),
         }
         steps.push(format!("remove releases beyond the {} that are kept", environment.keep));
+        let steps = steps.into_iter().map(|step| environment.secrets.hide(step)).collect();
         Self { steps }
     }
 

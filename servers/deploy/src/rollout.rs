@@ -365,7 +365,10 @@ async fn check(turn: &Turn, verifying: &Record) -> Option<Finding> {
             Ok(health.map_or_else(verified, |health| health.check(&service, &directory.release_path(&release))))
         })
         .await;
-    Some(checked.unwrap_or_else(|refusal| Finding { healthy: false, reason: refusal.message, output: String::new() }))
+    let finding =
+        checked.unwrap_or_else(|refusal| Finding { healthy: false, reason: refusal.message, output: String::new() });
+    let hide = |text| turn.environment.secrets.hide(text);
+    Some(Finding { reason: hide(finding.reason), output: hide(finding.output), ..finding })
 }
 
 /// Undoes the switch to an unhealthy release and returns the answer.

@@ -202,7 +202,7 @@ mod tests {
         let workspace = Path::new("/work").to_owned();
         let state_dir = StateDir::choose(None, &workspace);
         let ralph_rules = ContentHash::ZERO;
-        Git::new(config, &Startup { workspace, state_dir, ralph_rules })
+        Git::new(config, &Startup { workspace, state_dir, ralph_rules, secrets: Vec::new() })
     }
 
     #[test]

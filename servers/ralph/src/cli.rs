@@ -105,7 +105,12 @@ fn run(common: &CommonArguments, command: &VerifyArguments) -> anyhow::Result<Ve
     log_to_stderr(&common.log).map_err(anyhow::Error::msg)?;
     let settings = Settings::<RalphConfig>::load(Ralph::NAME, common.config.as_deref())?;
     let state_dir = StateDir::choose(common.state_dir.as_deref(), &settings.workspace);
-    let startup = Startup { workspace: settings.workspace, state_dir, ralph_rules: settings.ralph_rules };
+    let startup = Startup {
+        workspace: settings.workspace,
+        state_dir,
+        ralph_rules: settings.ralph_rules,
+        secrets: settings.secrets,
+    };
     let server = Arc::new(Ralph::new(settings.own, &startup)?);
     let checks = Check::wanted((!command.checks.is_empty()).then_some(command.checks.as_slice()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
