@@ -262,6 +262,9 @@ pub struct HealthConfig {
     /// How long to wait between two checks, in milliseconds; up to 60000. Default: 1000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval_ms: Option<u64>,
+    /// What is current must pass it too, before a new release takes its place. Going back is possible all the same.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub before: bool,
 }
 
 impl Default for DeployConfig {

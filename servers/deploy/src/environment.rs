@@ -495,7 +495,7 @@ fn health(written: &HealthConfig) -> anyhow::Result<Health> {
         (None, None, Some(address)) => Probe::tcp(address.clone()),
         _ => bail!("give one of `command`, `http` and `tcp`"),
     }?;
-    Ok(Health::new(probe, timeout, count, interval))
+    Ok(Health::new(probe, timeout, count, interval, written.before))
 }
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ pub struct Facts {
     pub baking: Vec<Baking>,
     /// Where the artifact comes from, where the environment's rules are about it.
     pub provenance: Provenance,
+    /// Why what is current is not healthy, where the environment asks for that.
+    pub unhealthy: Option<String>,
     /// When the gates are asked.
     pub now: Timestamp,
 }
@@ -181,6 +183,7 @@ pub fn check(environment: &Environment, wanted: &NewDeployment, facts: &Facts) -
         Checked { gate: "source", result: facts.provenance.refusal.clone().map_or(Ok(()), Err) },
         Checked { gate: "requires", result: is_proven(wanted, facts) },
         Checked { gate: "freeze", result: is_not_frozen(environment, facts) },
+        Checked { gate: "health", result: what_is_current_is_healthy(environment, facts) },
     ]
 }
 
@@ -188,7 +191,8 @@ pub fn check(environment: &Environment, wanted: &NewDeployment, facts: &Facts) -
 ///
 /// # Errors
 ///
-/// `version_taken`, `version_not_allowed`, `no_commit`, `not_committed`, `branch_not_allowed`, `not_verified`, `requires_not_met`, `bake_not_over`, `frozen`.
+/// `version_taken`, `version_not_allowed`, `no_commit`, `not_committed`, `branch_not_allowed`, `not_verified`, `requires_not_met`, `bake_not_over`, `frozen`,
+/// `current_unhealthy`.
 pub fn judge(environment: &Environment, wanted: NewDeployment, facts: &Facts) -> Result<Verdict, Refusal> {
     for checked in check(environment, &wanted, facts) {
         checked.result?;
@@ -258,6 +262,15 @@ fn is_not_frozen(environment: &Environment, facts: &Facts) -> Result<(), Refusal
         "frozen",
         format!("{} takes no deployments now: {window}", environment.name),
         "wait until the window is over; going back one step is still possible",
+    ))
+}
+
+fn what_is_current_is_healthy(environment: &Environment, facts: &Facts) -> Result<(), Refusal> {
+    let Some(reason) = &facts.unhealthy else { return Ok(()) };
+    Err(Refusal::refused(
+        "current_unhealthy",
+        format!("what is current in {} is not healthy: {reason}", environment.name),
+        "find out why first, or go back with rollback, which does not ask",
     ))
 }
 

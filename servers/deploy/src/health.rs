@@ -23,6 +23,7 @@ pub struct Health {
     timeout: Duration,
     count: u32,
     interval: Duration,
+    before: bool,
 }
 
 /// What one check does.
@@ -100,10 +101,17 @@ impl Probe {
 }
 
 impl Health {
-    /// Checks with `probe`: `count` times in a row, `interval` apart, for up to `timeout` each.
+    /// Checks with `probe`: `count` times in a row, `interval` apart, for up to `timeout` each; with `before` also what
+    /// is current before a new release takes its place.
     #[must_use]
-    pub fn new(probe: Probe, timeout: Duration, count: u32, interval: Duration) -> Self {
-        Self { probe, timeout, count, interval }
+    pub fn new(probe: Probe, timeout: Duration, count: u32, interval: Duration, before: bool) -> Self {
+        Self { probe, timeout, count, interval, before }
+    }
+
+    /// Whether what is current must be healthy before a new release takes its place.
+    #[must_use]
+    pub fn is_asked_before(&self) -> bool {
+        self.before
     }
 
     /// Returns how it checks: `command`, `http` or `tcp`.

@@ -25,7 +25,13 @@ impl Plan {
         };
         let before = wanted.previous.as_ref().map_or("nothing", ReleaseName::as_str);
         let (checks, effects) = environment.effect.describe();
-        let mut steps = vec![first];
+        let mut steps = Vec::new();
+        if let (Some(health), Kind::Deploy, Some(current)) = (&environment.health, wanted.kind, &wanted.previous)
+            && health.is_asked_before()
+        {
+            steps.push(format!("check that {current}, which is current, is healthy {}", health.describe()));
+        }
+        steps.push(first);
         steps.extend(checks);
         steps.push(format!("switch `current` from {before} to {release} in one step"));
         steps.extend(effects);

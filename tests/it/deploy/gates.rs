@@ -135,6 +135,55 @@ async fn frozen_environment_takes_nothing_but_a_step_back() {
 }
 
 #[tokio::test]
+async fn what_is_current_must_be_healthy_where_that_is_asked() {
+    let rules = |before: &str| format!("health = {{ command = ['{{release}}/check']{before} }}");
+    let world = with_rules(&rules(", before = true"));
+    let build = |version: &str| {
+        let sick = world.path(&format!("outside/sick-{version}"));
+        world.build("dist", version, &format!("[ ! -e {} ]", sick.display()));
+    };
+    let sicken = |version: &str| fs::write(world.path(&format!("outside/sick-{version}")), "").unwrap();
+    let mut server = world.start();
+    for version in ["1.0", "2.0"] {
+        build(version);
+        server.ok("deploy", dist("dev", version)).await;
+    }
+    build("3.0");
+    let plan = server.ok("plan_deployment", dist("dev", "3.0")).await;
+    let gate = |plan: &Value| plan["gates"].as_array().unwrap().iter().find(|gate| gate["gate"] == "health").cloned();
+    assert_eq!(gate(&plan).unwrap()["open"], true);
+    let first = plan["steps"][0].as_str().unwrap();
+    assert!(first.starts_with("check that 2.0-") && first.contains("is healthy by the command"), "{first}");
+
+    sicken("2.0");
+    let before = world.snapshot();
+    for tool in ["deploy", "validate_deployment"] {
+        assert_eq!(code(&server, tool, dist("dev", "3.0")).await, "current_unhealthy", "{tool}");
+    }
+    let plan = server.ok("plan_deployment", dist("dev", "3.0")).await;
+    assert_eq!(gate(&plan).unwrap()["code"], "current_unhealthy");
+    assert!(world.snapshot() == before);
+    // Going back does not ask, and from what is healthy again it goes on.
+    server.ok("rollback", json!({"environment": "dev", "service": "shop"})).await;
+    assert_eq!(world.current("dev").as_deref(), Some("1.0"));
+    server.ok("deploy", dist("dev", "3.0")).await;
+    // Of what is gone nothing can be told.
+    fs::remove_dir_all(world.target("dev").join("releases")).unwrap();
+    build("4.0");
+    server.ok("deploy", dist("dev", "4.0")).await;
+    sicken("4.0");
+    build("5.0");
+    assert_eq!(code(&server, "deploy", dist("dev", "5.0")).await, "current_unhealthy");
+    server.close().await;
+
+    // Where it is not asked, a new release may be the cure.
+    world.configure(&format!("[deploy.environments.dev]\npath = 'targets/dev/{{service}}'\n{}\n", rules("")));
+    let server = world.start();
+    server.ok("deploy", dist("dev", "5.0")).await;
+    assert_eq!(world.current("dev").as_deref(), Some("5.0"));
+}
+
+#[tokio::test]
 async fn versions_have_the_form_that_the_environment_takes() {
     let world = with_rules("versions = ['[0-9]*.[0-9]*.[0-9]*', 'v[0-9]*']");
     let server = world.start();

@@ -17,11 +17,12 @@ use crate::blocking::blocking;
 use crate::configuration::Configuration;
 use crate::environment::Environment;
 use crate::gate::{self, Baking, Facts, Verdict};
+use crate::health::Health;
 use crate::names::{ReleaseName, ServiceName, Version};
 use crate::rollout::{self, Caller};
 use crate::running::Asked;
 use crate::store::{Kind, NewDeployment, Record};
-use crate::target::release_directory::{Current, Integrity};
+use crate::target::release_directory::{Current, Integrity, ReleaseDirectory};
 use crate::turn::{Turn, refused};
 use crate::view::DeploymentView;
 
@@ -191,7 +192,30 @@ pub(super) async fn facts(
             }
         }
     }
+    // A check may take its time, so what is refused anyway does without.
+    if gate::check(environment, wanted, &facts).iter().all(|checked| checked.result.is_ok()) {
+        facts.unhealthy = unhealthy(environment, &wanted.service).await?;
+    }
     Ok(facts)
+}
+
+/// Returns why what is current is not healthy, where that is asked and there is anything.
+async fn unhealthy(environment: &Environment, service: &ServiceName) -> Result<Option<String>, Refusal> {
+    let Some(health) = environment.health.clone().filter(Health::is_asked_before) else { return Ok(None) };
+    let (folder, service, secrets) = (environment.folder.clone(), service.clone(), environment.secrets.clone());
+    blocking(move || {
+        let Some(directory) = ReleaseDirectory::open(&folder, &service).map_err(|error| refused(&error))? else {
+            return Ok(None);
+        };
+        let Current::Release(release) = directory.current().map_err(|error| refused(&error))? else { return Ok(None) };
+        // Of a release that is gone nothing can be told, and a new one is what it needs.
+        if !directory.has(&release) {
+            return Ok(None);
+        }
+        let finding = health.check(&service, &folder.path(&service).join("releases").join(release.as_str()));
+        Ok((!finding.healthy).then(|| secrets.hide(finding.reason)))
+    })
+    .await
 }
 
 /// Asks the gates; nobody is asked while the turn is held.

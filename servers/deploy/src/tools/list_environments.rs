@@ -44,7 +44,7 @@ struct EnvironmentView {
     frozen: bool,
     /// How many people must approve.
     approvals: u32,
-    /// How a release is found to be healthy: `command`, `http` or `none`.
+    /// How a release is found to be healthy: `command`, `http`, `tcp` or `none`.
     health: &'static str,
     /// How many releases are kept.
     keep: usize,
