@@ -2,9 +2,13 @@
 
 mod approvals;
 mod attacks;
+mod cluster;
+mod compose;
 mod crash;
+mod docker;
 mod gates;
 mod host;
+mod kubernetes;
 mod matrix;
 mod people;
 mod service;

@@ -70,6 +70,8 @@ impl Kept<'_> {
                     .iter()
                     .filter_map(|name| Some(((*name).to_owned(), std::env::var_os(name)?.into_string().ok()?))),
             );
+            // Without one, kubectl keeps its cache where it is run, which is the release's folder.
+            job.environment.entry("HOME".to_owned()).or_insert_with(|| scratch.home().to_string_lossy().into_owned());
             job.limits = Limits {
                 cpu_s: u64::MAX,
                 memory_bytes: u64::MAX,

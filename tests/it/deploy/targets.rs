@@ -198,7 +198,7 @@ exit 0
 
 #[tokio::test]
 async fn compose_gets_the_commands_that_docker_has() {
-    // No Docker runs where this is tested: what is held to is what the program is called with, in which order.
+    // Beside `compose.rs`, where Docker runs: what the program is called with, in which order.
     let world = World::new();
     let log = world.path("log").display().to_string();
     let docker = script(
@@ -239,7 +239,7 @@ async fn compose_gets_the_commands_that_docker_has() {
 
 #[tokio::test]
 async fn kubernetes_gets_the_commands_that_kubectl_has() {
-    // No cluster runs where this is tested: what is held to is what the program is called with, in which order.
+    // Beside `kubernetes.rs`, where kubectl runs: what the program is called with, in which order.
     let world = World::new();
     let log = world.path("log").display().to_string();
     let kubectl = script(
