@@ -1,5 +1,6 @@
 //! Attacks beside uses of mcp-deploy.
 
+mod abuse;
 mod approvals;
 mod attacks;
 mod cluster;
@@ -10,6 +11,7 @@ mod gates;
 mod host;
 mod kubernetes;
 mod matrix;
+mod once;
 mod people;
 mod service;
 mod sshd;

@@ -335,7 +335,7 @@ fn discovery(path: &str) -> Option<Value> {
         "/api" => json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
         "/apis" => json!({
             "kind": "APIGroupList", "apiVersion": "v1",
-            "groups": [{"name": "apps", "versions": [version.clone()], "preferredVersion": version}],
+            "groups": [{"name": "apps", "versions": [version], "preferredVersion": version}],
         }),
         "/api/v1" => resources("v1", "configmaps", "ConfigMap"),
         "/apis/apps/v1" => resources("apps/v1", "deployments", "Deployment"),

@@ -123,7 +123,7 @@ async fn matrix(target: &str, kills: &[&str], sshd: Option<&Sshd>) {
         let longest = Duration::from_micros(if kill.is_some() {
             20_000_000
         } else {
-            random.below(if sshd.is_some() { 600_000 } else { 160_000 })
+            random.below(if sshd.is_some() { 2_000_000 } else { 160_000 })
         });
         {
             let deploying = server.try_call("deploy", dist("dev", &version), Map::new());

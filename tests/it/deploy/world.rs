@@ -100,8 +100,13 @@ impl World {
 
     /// Everything on disk but Tollgate's own state: kinds, modes, contents, where links lead.
     pub fn snapshot(&self) -> BTreeMap<PathBuf, String> {
+        self.snapshot_of("")
+    }
+
+    /// The same of one folder.
+    pub fn snapshot_of(&self, below: &str) -> BTreeMap<PathBuf, String> {
         let mut all = BTreeMap::new();
-        walk(&self.path(""), &mut all);
+        walk(&self.path(below), &mut all);
         all
     }
 }
