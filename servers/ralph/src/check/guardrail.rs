@@ -208,13 +208,15 @@ pub fn marks(path: &str, text: &str, in_time: &dyn Fn() -> bool) -> Result<Vec<M
 /// As [`marks`], of a text whose trees other checks may have made.
 fn marks_of(path: &str, trees: &Trees<'_>, in_time: &dyn Fn() -> bool) -> Result<Vec<Mark>, String> {
     let text = trees.text()?;
-    if !is_worth_a_look(text) {
+    let hints = Hints::in_text(text);
+    if !hints.any() {
         return Ok(Vec::new());
     }
     let out_of_time = || "looking took too long".to_owned();
     let source = Source::of_trees(path, trees, in_time).ok_or_else(out_of_time)?;
     let mut marks = Vec::new();
-    for comment in source.comments() {
+    let comments = if hints.has(Group::Comments) { source.comments() } else { Vec::new() };
+    for comment in comments {
         let shown = text.get(comment.range.clone()).unwrap_or_default();
         for found in directives::find(shown, comment.own_line) {
             let start = comment.range.start + found.offset;
@@ -227,10 +229,14 @@ fn marks_of(path: &str, trees: &Trees<'_>, in_time: &dyn Fn() -> bool) -> Result
             marks.push(mark);
         }
     }
-    attributes::find(&source, &mut marks);
-    skips::find(&source, &mut marks);
-    bypass::find(&source, &mut marks);
-    conflicts::find(&source, &mut marks);
+    if hints.has(Group::Code) {
+        attributes::find(&source, &mut marks);
+        skips::find(&source, &mut marks);
+        bypass::find(&source, &mut marks);
+    }
+    if hints.has(Group::Conflicts) {
+        conflicts::find(&source, &mut marks);
+    }
     if !in_time() {
         return Err(out_of_time());
     }
@@ -317,14 +323,52 @@ pub fn result(added: Vec<Finding>, existing: usize) -> CheckResult {
     CheckResult { check: Check::Guardrail, verdict, findings, findings_omitted, existing, reason: None }
 }
 
-/// Returns whether `text` has any word without which no rule can find anything.
-fn is_worth_a_look(text: &str) -> bool {
-    static WORDS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
-        let fixed = [attributes::HINTS, skips::HINTS, bypass::HINTS, &["<<<<<<<", ">>>>>>>", "|||||||"]];
-        let words = directives::hints().chain(fixed.into_iter().flatten().copied());
-        AhoCorasick::builder().ascii_case_insensitive(true).build(words).ok()
-    });
-    WORDS.as_ref().is_none_or(|words| words.is_match(text))
+/// What is looked for together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Group {
+    Comments,
+    Code,
+    Conflicts,
+}
+
+/// The groups of which a text has some word without which none of its rules can find anything.
+#[derive(Clone, Copy, Debug, Default)]
+struct Hints([bool; 3]);
+
+impl Hints {
+    fn in_text(text: &str) -> Self {
+        static WORDS: LazyLock<Option<(AhoCorasick, Vec<Group>)>> = LazyLock::new(|| {
+            let fixed: [(Group, &[&str]); 4] = [
+                (Group::Code, attributes::HINTS),
+                (Group::Code, skips::HINTS),
+                (Group::Code, bypass::HINTS),
+                (Group::Conflicts, &["<<<<<<<", ">>>>>>>", "|||||||"]),
+            ];
+            let fixed = fixed.iter().flat_map(|(group, words)| words.iter().map(|word| (*group, *word)));
+            let all: Vec<(Group, &str)> =
+                directives::hints().map(|word| (Group::Comments, word)).chain(fixed).collect();
+            let words = all.iter().map(|(_, word)| word);
+            let automaton = AhoCorasick::builder().ascii_case_insensitive(true).build(words).ok()?;
+            Some((automaton, all.iter().map(|(group, _)| *group).collect()))
+        });
+        let Some((automaton, groups)) = &*WORDS else { return Self([true; 3]) };
+        let mut hints = Self::default();
+        for found in automaton.find_overlapping_iter(text) {
+            hints.0[groups[found.pattern().as_usize()] as usize] = true;
+            if hints.0.iter().all(|has| *has) {
+                break;
+            }
+        }
+        hints
+    }
+
+    fn any(self) -> bool {
+        self.0.contains(&true)
+    }
+
+    fn has(self, group: Group) -> bool {
+        self.0[group as usize]
+    }
 }
 
 /// Returns the column, counted from 1, and the line around `at`, without secrets.
