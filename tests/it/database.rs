@@ -2,6 +2,7 @@
 
 mod attacks;
 mod corpora;
+mod down;
 mod limits;
 mod masking;
 mod mysql;

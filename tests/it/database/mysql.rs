@@ -1,5 +1,7 @@
 //! MariaDB: a real server, with a role that could do anything.
 
+mod limits;
+
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
