@@ -311,7 +311,8 @@ fn set_aside(step: &Transaction<'_>, limits: &BudgetConfig, intent: &Intent, own
     }
     let mut warnings = Vec::new();
     for (scope, name, limit_usd, used) in standing {
-        let used_usd = used + amount;
+        // Of a call that stops by itself, most of what is set aside usually comes back: that is no reason to warn.
+        let used_usd = used + intent.estimate.least;
         if used_usd.times(5) >= limit_usd.times(4) && !limit_usd.is_zero() {
             let new = step.prepare_cached("INSERT OR IGNORE INTO warned VALUES (?, ?, ?)")?.execute(params![
                 scope.as_str(),
