@@ -1,14 +1,16 @@
-//! The agent loop: an agent says what it wants to do next, the loop does it and shows the agent what came of it.
+//! Agents: an agent says what it wants to do next; who asked it does that and shows the agent what came of it.
 
 pub mod reference;
 pub mod script;
 pub mod scripted;
+pub mod spec;
 
 use std::pin::pin;
 
 use futures::StreamExt;
 use serde::Serialize;
 use serde_json::{Value, json};
+pub use spec::{AgentSpec, AnyAgent};
 use tollgate_shared::costs::CostReport;
 use tollgate_shared::error_chain::Chain;
 use tollgate_shared::identity::Identity;
@@ -17,7 +19,10 @@ use tollgate_shared::receipt::Outcome;
 
 use crate::catalogue::{BUILT_IN, COST_REPORT, Catalogue};
 use crate::fleet::{Called, Fleet, failure};
+use crate::session::{History, Reply};
+use crate::task::tools::TaskTool;
 use script::Expectation;
+use scripted::ScriptedAgent;
 
 /// Most turns of one run; an agent that needs more is going in circles.
 pub const TURNS_MAX: usize = 1_000;
@@ -70,13 +75,45 @@ impl TurnResult {
 }
 
 /// Something that does a task by calling tools.
-pub trait Agent {
-    /// Returns what to do next, or `None` when the agent is done; `history` holds everything so far.
+///
+/// It remembers nothing that is not in the conversation, so that another process can go on in its place.
+pub trait Agent: Send {
+    /// Returns what the agent says to everything so far. A reply without calls says that it is done, which counts
+    /// for nothing until it is verified.
     ///
     /// # Errors
     ///
-    /// Why the agent cannot go on.
-    fn next_turn(&mut self, history: &[TurnResult]) -> impl Future<Output = anyhow::Result<Option<Turn>>>;
+    /// [`AgentError`], why the agent cannot go on.
+    fn reply(&mut self, conversation: Conversation<'_>) -> impl Future<Output = Result<Reply, AgentError>> + Send;
+}
+
+/// What an agent knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Conversation<'a> {
+    /// Everything that was said and done.
+    pub history: &'a History,
+    /// What it can call.
+    pub tools: &'a [TaskTool],
+}
+
+/// Why an agent cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct AgentError {
+    /// Whether the money is not there.
+    pub is_budget: bool,
+    /// In a sentence.
+    pub reason: String,
+    /// What it cost to find out.
+    pub receipts: Vec<tollgate_shared::receipt::Receipt>,
+}
+
+impl AgentError {
+    /// Says that something does not work, which cost nothing.
+    #[must_use]
+    pub fn failed(reason: impl Into<String>) -> Self {
+        Self { is_budget: false, reason: reason.into(), receipts: Vec::new() }
+    }
 }
 
 /// Hears about each turn as it happens.
@@ -87,26 +124,26 @@ pub trait Progress {
     fn ended(&mut self, number: usize, result: &TurnResult);
 }
 
-/// Runs `agent` until it is done, a turn does not come out as expected, or [`TURNS_MAX`] is reached.
+/// Carries out a script until it is done, a turn does not come out as expected, or [`TURNS_MAX`] is reached.
 ///
 /// # Errors
 ///
 /// What the agent or the ledger fails with; what happened until then has been told to `progress`.
 pub async fn run(
-    agent: &mut impl Agent,
+    agent: &mut ScriptedAgent,
     fleet: &Fleet,
     catalogue: &Catalogue,
     identity: &Identity,
     progress: &mut impl Progress,
 ) -> anyhow::Result<Vec<TurnResult>> {
     let mut history = Vec::new();
-    while let Some(turn) = agent.next_turn(&history).await? {
+    while let Some(turn) = agent.next_turn(&history)? {
         anyhow::ensure!(history.len() < TURNS_MAX, "the agent did not finish within {TURNS_MAX} turns");
         progress.begins(history.len() + 1, &turn);
         let called = call(fleet, catalogue, &turn, identity).await?;
         let result = match called {
             CallResult::Called(called) => TurnResult {
-                surprise: turn.expect.surprise(&called),
+                surprise: turn.expect.surprise(&called.structured, called.receipt.outcome, Some(called.receipt.cached)),
                 id: turn.id,
                 tool: turn.tool,
                 arguments: turn.arguments,

@@ -53,6 +53,8 @@ pub struct CatalogueTool {
     pub price: Value,
     /// Whether it changes nothing, as far as its server says.
     pub read_only: bool,
+    /// Whether calling it again changes nothing more, as far as its server says.
+    pub idempotent: bool,
     /// Bytes of name, description and input schema, which every request to a model carries.
     pub bytes: usize,
     /// [`bytes`](Self::bytes) as tokens, estimated.
@@ -153,6 +155,7 @@ impl CatalogueTool {
             tool: tool.name.to_string(),
             price,
             read_only,
+            idempotent: tool.annotations.as_ref().and_then(|hints| hints.idempotent_hint).unwrap_or(false),
             bytes: 0,
             tokens: 0,
             name,
@@ -170,6 +173,7 @@ impl CatalogueTool {
             input_schema: Value::Object(tollgate_shared::config::schema::flat::<CostReportArguments>()),
             price: json!({ "currency": "USD", "per_call": {} }),
             read_only: true,
+            idempotent: true,
             bytes: 0,
             tokens: 0,
         }

@@ -6,6 +6,8 @@ mod costs;
 mod hosts;
 mod run;
 mod serve;
+mod sessions;
+mod task;
 mod tools;
 
 use std::path::PathBuf;
@@ -40,8 +42,11 @@ enum Command {
     Tools(tools::ToolsArguments),
     /// Call one tool and show its answer and receipt
     Call(call::CallArguments),
-    /// Run the turns of a script, and show what each did and cost
+    /// Run the turns of a script, or have an agent do a task in a working tree of its own
     Run(run::RunArguments),
+    /// Look at tasks: under way, interrupted, done
+    #[command(subcommand)]
+    Sessions(sessions::SessionsCommand),
     /// Be all servers as one MCP server, for any host
     Serve(serve::ServeArguments),
     /// Write this into the configuration of Claude Code, Codex, Cursor, VS Code, Goose, …
@@ -88,6 +93,7 @@ async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Tools(arguments)) => tools::run(&house, &arguments).await,
         Some(Command::Call(arguments)) => call::run(&house, arguments).await,
         Some(Command::Run(arguments)) => run::run(&house, &arguments).await,
+        Some(Command::Sessions(command)) => sessions::run(&house, &command).await,
         Some(Command::Serve(arguments)) => serve::run(&house, arguments).await,
         Some(Command::Hosts(command)) => hosts::run(&house, command),
         Some(Command::Costs(arguments)) => costs::run(&house, &arguments).await,

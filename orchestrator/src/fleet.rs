@@ -13,6 +13,7 @@ use rmcp::service::{Peer, RoleServer};
 use serde_json::{Value, json};
 use tollgate_shared::error_chain::Chain;
 use tollgate_shared::identity::{IDENTITY_META_KEY, Identity, RunSecret};
+use tollgate_shared::ids::EntryId;
 use tollgate_shared::ledger::{Ledger, LedgerError};
 use tollgate_shared::price::ALLOWANCE_META_KEY;
 use tollgate_shared::receipt::{Outcome, RECEIPT_META_KEY, Receipt};
@@ -156,7 +157,24 @@ impl Fleet {
         arguments: JsonObject,
         identity: &Identity,
     ) -> Result<Called, LedgerError> {
-        let call = PendingCall::new(server, tool, identity);
+        self.call_as(EntryId::generate(), server, tool, arguments, identity).await
+    }
+
+    /// Calls as [`call`](Self::call) does, under a name in the ledger that the caller chose and wrote down before.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`] when the call cannot be recorded.
+    pub async fn call_as(
+        &self,
+        call_id: EntryId,
+        server: &str,
+        tool: &str,
+        arguments: JsonObject,
+        identity: &Identity,
+    ) -> Result<Called, LedgerError> {
+        let mut call = PendingCall::new(server, tool, identity);
+        call.identity.call_id = Some(call_id.to_string());
         let Some(member) = self.servers.iter().find(|member| member.spec.name == server) else {
             let known: Vec<&str> = self.names().collect();
             let message = format!("there is no server `{server}`; there are {}", known.join(", "));

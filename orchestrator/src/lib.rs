@@ -10,3 +10,5 @@ pub mod fleet;
 pub mod gateway;
 pub mod hosts;
 pub mod report;
+pub mod session;
+pub mod task;

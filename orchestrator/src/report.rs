@@ -2,5 +2,7 @@
 
 pub mod costs;
 pub mod run;
+pub mod session;
 pub mod table;
+pub mod task;
 pub mod tools;

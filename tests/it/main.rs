@@ -17,3 +17,4 @@ mod ralph;
 mod readme;
 mod sandbox;
 mod schemas;
+mod task;

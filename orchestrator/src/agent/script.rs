@@ -10,7 +10,6 @@ use tollgate_shared::identity::Agent as AgentName;
 use tollgate_shared::receipt::Outcome;
 
 use super::{TURNS_MAX, Turn};
-use crate::fleet::Called;
 
 /// Largest script that is read.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -30,6 +29,10 @@ pub struct Script {
     pub agent: AgentName,
     /// What it does, in order.
     pub turns: Vec<ScriptedTurn>,
+    /// In a task (`run --task`): what it does when it said that it is done and verification found otherwise, for each further
+    /// iteration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub then: Vec<Vec<ScriptedTurn>>,
 }
 
 /// One tool call and what should come of it.
@@ -110,9 +113,10 @@ impl Script {
             serde_saphyr::from_str(text)?
         };
         ensure!(!script.turns.is_empty(), "it has no turns");
-        ensure!(script.turns.len() <= TURNS_MAX, "it has more than {TURNS_MAX} turns");
+        let all = || script.turns.iter().chain(script.then.iter().flatten());
+        ensure!(all().count() <= TURNS_MAX, "it has more than {TURNS_MAX} turns");
         let mut ids = std::collections::BTreeSet::new();
-        for (index, turn) in script.turns.iter().enumerate() {
+        for (index, turn) in all().enumerate() {
             if let Some(id) = &turn.id {
                 let plain = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
                 ensure!(plain, "turns[{index}].id: `{id}` has other characters than A-Z a-z 0-9 _");
@@ -138,28 +142,26 @@ impl ScriptedTurn {
 }
 
 impl Expectation {
-    /// Returns what in `called` is not as expected.
+    /// Returns what is not as expected in a call that ended like this; `cached` is absent where nothing is cached.
     #[must_use]
-    pub fn surprise(&self, called: &Called) -> Option<String> {
-        let answer = &called.structured;
-        let receipt = &called.receipt;
+    pub fn surprise(&self, answer: &Value, outcome: Outcome, cached: Option<bool>) -> Option<String> {
         let error = || {
             answer
                 .get("error")
                 .map_or_else(String::new, |error| format!(" ({}: {})", text(&error["code"]), text(&error["message"])))
         };
-        if receipt.outcome != self.outcome {
-            return Some(format!("expected {}, got {}{}", self.outcome.as_str(), receipt.outcome.as_str(), error()));
+        if outcome != self.outcome {
+            return Some(format!("expected {}, got {}{}", self.outcome.as_str(), outcome.as_str(), error()));
         }
         if let Some(code) = &self.code
             && answer["error"]["code"] != code.as_str()
         {
             return Some(format!("expected the code {code}{}", error()));
         }
-        if let Some(cached) = self.cached
-            && receipt.cached != cached
+        if let Some(expected) = self.cached
+            && cached.unwrap_or(false) != expected
         {
-            return Some(format!("expected cached to be {cached}"));
+            return Some(format!("expected cached to be {expected}"));
         }
         self.answer.as_ref().and_then(|expected| difference("answer", expected, answer))
     }

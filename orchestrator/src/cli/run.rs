@@ -19,14 +19,17 @@ use crate::report::run::{LiveProgress, run_table};
 #[derive(clap::Args)]
 pub(super) struct RunArguments {
     /// The script, in YAML or JSON (its schema is schemas/script.json)
-    script: PathBuf,
+    #[arg(conflicts_with_all = ["task", "resume"])]
+    script: Option<PathBuf>,
+    #[command(flatten)]
+    task: super::task::TaskArguments,
     /// How to write what happened
     #[arg(long, value_enum, default_value_t)]
     format: RunFormat,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum RunFormat {
+pub(super) enum RunFormat {
     /// Each turn as it happens, then a table
     #[default]
     Text,
@@ -35,7 +38,11 @@ enum RunFormat {
 }
 
 pub(super) async fn run(house: &House, arguments: &RunArguments) -> anyhow::Result<ExitCode> {
-    let script = Script::read(&arguments.script)?;
+    let Some(script) = &arguments.script else {
+        return super::task::run(house, &arguments.task, arguments.format).await;
+    };
+    let script = Script::read(script)?;
+    anyhow::ensure!(script.then.is_empty(), "`then` is for a task: `run --task TEXT --agent scripted:FILE`");
     let identity = Identity { agent: script.agent.clone(), task_id: script.task_id.clone(), call_id: None };
     let fleet = Fleet::new(house)?;
     let catalogue = Catalogue::merge(fleet.list().await, &house.prices);

@@ -1,0 +1,121 @@
+//! What is done for a task: functions over its stored state, each of which does one step and saves what came of it.
+//!
+//! [`TaskRun::advance`] does the next step, whoever calls it and however often the process before it died; [`drive`] calls
+//! it until the task ends or somebody wants it to stop.
+
+mod accept;
+mod call;
+pub mod drive;
+pub(crate) mod files;
+pub mod start;
+mod step;
+pub mod tools;
+mod tree;
+mod verdict;
+
+use std::path::{Path, PathBuf};
+
+use tollgate_shared::identity::Identity;
+use tollgate_shared::ledger::LedgerError;
+use tollgate_shared::money::Money;
+use tollgate_shared::sandbox::Setting;
+
+use crate::agent::AnyAgent;
+use crate::fleet::Fleet;
+use crate::session::store::{Store, StoreError};
+use crate::session::{Ending, History, Session, VerdictRecord};
+use tools::TaskTool;
+
+/// One task under way in this process: the tools and the agent to do the next step with.
+pub struct TaskRun {
+    pub(crate) store: Store,
+    pub(crate) fleet: Fleet,
+    pub(crate) agent: AnyAgent,
+    pub(crate) tools: Vec<TaskTool>,
+    pub(crate) id: String,
+    /// Where relative paths of the configuration start.
+    pub(crate) workspace: PathBuf,
+    /// The folder that nothing confined may see.
+    pub(crate) state: PathBuf,
+    /// How acceptance commands are confined.
+    pub(crate) sandbox: Setting,
+    /// Held while this process works on the task.
+    pub(crate) _lock: std::fs::File,
+}
+
+/// A step cannot be done, and nothing about the task is to blame.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// The session cannot be read or saved.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The ledger cannot be read or written.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The session is gone.
+    #[error("there is no session {0} any more")]
+    Gone(String),
+}
+
+/// Something that happened, for whoever watches.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// The working tree was made.
+    Prepared {
+        /// Where.
+        worktree: &'a Path,
+        /// On which branch.
+        branch: &'a str,
+    },
+    /// An iteration begins.
+    Iteration(u32),
+    /// The agent said something.
+    Said(&'a str),
+    /// A call begins.
+    Calling {
+        /// The tool's name in the catalogue.
+        tool: &'a str,
+    },
+    /// A call ended.
+    Called {
+        /// The call.
+        call: &'a crate::session::CallRecord,
+        /// What the task cost so far.
+        cost: Money,
+    },
+    /// What the agent made was looked at.
+    Judged(&'a VerdictRecord),
+    /// The task ended.
+    Ended {
+        /// How.
+        ending: Ending,
+        /// Why.
+        reason: &'a str,
+        /// The task, as it is now.
+        session: &'a Session,
+        /// What it cost.
+        cost: Money,
+    },
+}
+
+/// Hears of everything that happens.
+pub trait Watch: Send {
+    /// Something happened.
+    fn event(&mut self, event: &Event<'_>);
+}
+
+impl TaskRun {
+    /// Returns everything about the task.
+    pub(crate) async fn history(&self) -> Result<History, TaskError> {
+        self.store.load(&self.id).await?.ok_or_else(|| TaskError::Gone(self.id.clone()))
+    }
+
+    pub(crate) fn identity(&self, session: &Session) -> Identity {
+        Identity { agent: session.agent_name.clone(), task_id: Some(session.id.clone()), call_id: None }
+    }
+
+    /// Ends the servers.
+    pub async fn close(&self) {
+        self.fleet.close().await;
+    }
+}

@@ -1,0 +1,270 @@
+//! One call of a task, carried out exactly once: written down before, and after; what was interrupted between is found out.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use tollgate_shared::ids::EntryId;
+use tollgate_shared::receipt::{Outcome, Receipt};
+
+use super::tools::{Effect, Route, TaskTool, scoped};
+use super::{Event, TaskError, TaskRun, Watch, files, tree};
+use crate::agent::cost_report;
+use crate::fleet::failure;
+use crate::session::store::Change;
+use crate::session::{CallAnswer, CallRecord, History, Session};
+
+/// How often a call is made whose server dies: one that dies of the call itself would die for ever.
+const ATTEMPTS_MAX: u32 = 4;
+
+/// A call that is to be carried out.
+pub(super) struct Due {
+    pub(super) slot: String,
+    pub(super) name: String,
+    pub(super) route: Route,
+    pub(super) effect: Effect,
+    pub(super) arguments: Value,
+}
+
+/// What is known of a call that was interrupted.
+enum Known {
+    /// Nothing of it happened, or doing it again changes nothing more.
+    CanRun,
+    /// It was carried out.
+    Done(Option<Receipt>),
+    /// Nobody knows.
+    Nothing,
+}
+
+impl Due {
+    /// Makes a call of the loop's own.
+    pub(super) fn own(slot: &str, server: &str, tool: &str, effect: Effect, arguments: Value) -> Self {
+        let route = Route::Server {
+            server: server.to_owned(),
+            tool: tool.to_owned(),
+            takes_repository: false,
+            takes_path: false,
+        };
+        Self { slot: slot.to_owned(), name: format!("{server}__{tool}"), route, effect, arguments }
+    }
+
+    /// Makes a call that the agent wants; one of a tool that it has not is answered.
+    pub(super) fn wanted(slot: String, name: &str, arguments: &Value, tool: Option<&TaskTool>) -> Option<Self> {
+        let tool = tool?;
+        Some(Self {
+            slot,
+            name: name.to_owned(),
+            route: tool.route.clone(),
+            effect: tool.effect,
+            arguments: arguments.clone(),
+        })
+    }
+}
+
+impl TaskRun {
+    /// Carries out `due`, unless that was done already; the answer is saved when this returns.
+    pub(super) async fn carry_out(
+        &self,
+        history: &History,
+        due: Due,
+        watch: &mut dyn Watch,
+    ) -> Result<CallAnswer, TaskError> {
+        let before = history.call(&due.slot);
+        if let Some(answer) = before.and_then(|call| call.answer.clone()) {
+            return Ok(answer);
+        }
+        let session = &history.session;
+        watch.event(&Event::Calling { tool: &due.name });
+        let mut interrupted = before.cloned();
+        for attempt in 1.. {
+            let mut lost = Vec::new();
+            if let Some(interrupted) = interrupted.take() {
+                lost.clone_from(&interrupted.lost);
+                let receipt = self.receipt_of(&interrupted).await?;
+                match self.find_out(session, &interrupted, &due, receipt.clone()).await {
+                    Known::CanRun => {
+                        let is_new = |receipt: &Receipt| lost.iter().all(|known: &Receipt| known.id != receipt.id);
+                        let new = receipt.filter(is_new);
+                        lost.extend(new);
+                    }
+                    Known::Done(receipt) => {
+                        return self.ended(history, interrupted, recovered(true, receipt), watch).await;
+                    }
+                    Known::Nothing => {
+                        return self.ended(history, interrupted, recovered(false, receipt), watch).await;
+                    }
+                }
+            }
+            let call = CallRecord {
+                slot: due.slot.clone(),
+                call_id: EntryId::generate().to_string(),
+                tool: due.name.clone(),
+                arguments: due.arguments.clone(),
+                before: self.trace(session, &due).await,
+                begun_at: Timestamp::now(),
+                answer: None,
+                lost,
+            };
+            // From here on a crash leaves a call of which it is found out whether it was carried out.
+            self.store.save(&self.id, vec![Change::Call(Box::new(call.clone()))]).await?;
+            let answer = self.make(session, &due, &call).await?;
+            // A server that died is started again, and what became of the call is found out as after a crash of our own.
+            let died = answer.structured["error"]["code"].as_str().is_some_and(is_unheard);
+            // What did not fit the budget is still to be done, when there is more.
+            if is_out_of_money(&answer) {
+                let lost = call.lost.iter().cloned().chain(answer.receipt.clone()).collect();
+                let open = CallRecord { lost, ..call };
+                self.store.save(&self.id, vec![Change::Call(Box::new(open))]).await?;
+                return Ok(answer);
+            }
+            if !died || attempt >= ATTEMPTS_MAX {
+                return self.ended(history, call, answer, watch).await;
+            }
+            interrupted = Some(call);
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    /// Saves what came of a call.
+    async fn ended(
+        &self,
+        history: &History,
+        mut call: CallRecord,
+        answer: CallAnswer,
+        watch: &mut dyn Watch,
+    ) -> Result<CallAnswer, TaskError> {
+        call.answer = Some(answer.clone());
+        self.store.save(&self.id, vec![Change::Call(Box::new(call.clone()))]).await?;
+        let others = history.receipts().map(|receipt| receipt.amount).sum::<tollgate_shared::money::Money>();
+        let cost = others + answer.receipt.as_ref().map(|receipt| receipt.amount).unwrap_or_default();
+        watch.event(&Event::Called { call: &call, cost });
+        Ok(answer)
+    }
+
+    async fn make(&self, session: &Session, due: &Due, call: &CallRecord) -> Result<CallAnswer, TaskError> {
+        let worktree = session.worktree.clone().unwrap_or_default();
+        let structured = match &due.route {
+            Route::CostReport => cost_report(&self.fleet, &due.arguments).await,
+            Route::File(tool) => {
+                let (tool, arguments) = (*tool, due.arguments.clone());
+                let done = tokio::task::spawn_blocking(move || tool.call(&worktree, &arguments)).await;
+                done.unwrap_or_else(|error| failure("internal_error", &error.to_string(), "try another way"))
+            }
+            Route::Server { server, tool, takes_repository, takes_path } => {
+                let arguments = match scoped(*takes_repository, *takes_path, &due.arguments, &worktree) {
+                    Ok(arguments) => arguments,
+                    Err(answer) => return Ok(answered(answer, Outcome::Refused, None)),
+                };
+                let identity = self.identity(session);
+                let id = call.call_id.parse().unwrap_or_else(|_| EntryId::generate());
+                let called = self.fleet.call_as(id, server, tool, arguments, &identity).await?;
+                return Ok(answered(called.structured, called.receipt.outcome, Some(called.receipt)));
+            }
+        };
+        let outcome = if structured.get("error").is_some() { Outcome::Failed } else { Outcome::Ok };
+        Ok(answered(structured, outcome, None))
+    }
+
+    /// Returns what would show later whether the call was carried out.
+    async fn trace(&self, session: &Session, due: &Due) -> Option<Value> {
+        let worktree = session.worktree.clone()?;
+        let (effect, arguments, branch) = (due.effect, due.arguments.clone(), session.branch.clone());
+        let traced = tokio::task::spawn_blocking(move || match effect {
+            Effect::MovesTip => Some(json!({ "tip": tree::tip(&worktree, &branch) })),
+            Effect::Edits => files::edit_trace(&worktree, &arguments),
+            Effect::Reads | Effect::Idempotent | Effect::Unknown => None,
+        });
+        traced.await.ok().flatten()
+    }
+
+    /// Finds out whether a call was carried out of which only its beginning is known. Nobody works on it any more.
+    async fn find_out(&self, session: &Session, call: &CallRecord, due: &Due, receipt: Option<Receipt>) -> Known {
+        if matches!(due.effect, Effect::Reads | Effect::Idempotent) {
+            return Known::CanRun;
+        }
+        // Not what a server said of the call, but what somebody wrote who heard nothing of it any more.
+        let heard = receipt.filter(|receipt| !receipt.code.as_deref().is_some_and(is_unheard));
+        match heard {
+            Some(receipt) if receipt.outcome == Outcome::Ok => return Known::Done(Some(receipt)),
+            // What a server refused or gave up had no effect, as far as nothing shows otherwise.
+            Some(_) if due.effect == Effect::Unknown => return Known::CanRun,
+            _ => {}
+        }
+        let Some(worktree) = session.worktree.clone() else { return Known::CanRun };
+        let (branch, arguments) = (session.branch.clone(), due.arguments.clone());
+        let (effect, trace) = (due.effect, call.before.clone());
+        let looked = tokio::task::spawn_blocking(move || match (effect, trace) {
+            (Effect::MovesTip, Some(trace)) if trace["tip"] == json!(tree::tip(&worktree, &branch)) => Known::CanRun,
+            (Effect::MovesTip, Some(_)) => Known::Done(None),
+            (Effect::Edits, Some(trace)) if files::was_edited(&worktree, &arguments, &trace) => Known::Done(None),
+            // Either it was not carried out, or it is refused again.
+            (Effect::Edits, _) => Known::CanRun,
+            _ => Known::Nothing,
+        });
+        looked.await.unwrap_or(Known::Nothing)
+    }
+
+    /// Returns the receipt that was written for a call whose answer was lost.
+    async fn receipt_of(&self, call: &CallRecord) -> Result<Option<Receipt>, TaskError> {
+        let Some(mut reader) = self.fleet.ledger().reader().await? else { return Ok(None) };
+        // Ids are a little older than what they name.
+        let since = call.begun_at - jiff::SignedDuration::from_secs(60);
+        Ok(reader.receipts_of_call(&call.call_id, since).await?.into_iter().next())
+    }
+
+    /// Answers a call of a tool that the agent has not.
+    pub(super) async fn answer_unknown(
+        &self,
+        history: &History,
+        slot: String,
+        name: &str,
+        arguments: &Value,
+        watch: &mut dyn Watch,
+    ) -> Result<(), TaskError> {
+        if history.call(&slot).is_some_and(|call| call.answer.is_some()) {
+            return Ok(());
+        }
+        let shown: String = name.chars().take(100).collect();
+        let nearest = tollgate_shared::config::nearest(&shown, self.tools.iter().map(|tool| tool.name.as_str()));
+        let message = format!("no tool `{shown}` here{}", tollgate_shared::config::did_you_mean(nearest));
+        let hint = "use the tools that are listed; branches, pushes and deployments are not part of a task";
+        let call = CallRecord {
+            slot,
+            call_id: EntryId::generate().to_string(),
+            tool: shown,
+            arguments: arguments.clone(),
+            before: None,
+            begun_at: Timestamp::now(),
+            answer: None,
+            lost: Vec::new(),
+        };
+        let answer = answered(failure("unknown_tool", &message, hint), Outcome::Refused, None);
+        self.ended(history, call, answer, watch).await.map(drop)
+    }
+}
+
+fn answered(structured: Value, outcome: Outcome, receipt: Option<Receipt>) -> CallAnswer {
+    CallAnswer { at: Timestamp::now(), outcome, structured, receipt, recovered: false }
+}
+
+/// Answers a call whose own answer was lost in a crash.
+fn recovered(done: bool, receipt: Option<Receipt>) -> CallAnswer {
+    let structured = if done {
+        let note = "this was carried out; its answer was lost when the run was interrupted. Look at the present state.";
+        Value::Object(Map::from_iter([("recovered".to_owned(), json!(true)), ("note".to_owned(), json!(note))]))
+    } else {
+        let message = "the run was interrupted during this call, and nothing tells whether it was carried out";
+        failure("outcome_unknown", message, "look at the present state; call again only if it was not carried out")
+    };
+    let outcome = if done { Outcome::Ok } else { Outcome::Failed };
+    CallAnswer { at: Timestamp::now(), outcome, structured, receipt, recovered: true }
+}
+
+/// Returns whether an answer says that the money is not there, in a limit that the next call meets as well.
+pub(super) fn is_out_of_money(answer: &CallAnswer) -> bool {
+    answer.structured["error"]["code"] == crate::budget::BUDGET_EXCEEDED
+        && answer.structured["budget"]["scope"] != "call"
+}
+
+/// Whether a code says that nobody heard how a call ended.
+fn is_unheard(code: &str) -> bool {
+    matches!(code, "answer_lost" | "caller_died" | "server_died")
+}

@@ -1,0 +1,257 @@
+//! Beginning a task, and going on with one whose process is gone.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use jiff::Timestamp;
+use tollgate_shared::money::Money;
+use tollgate_shared::sandbox::Setting;
+
+use super::{TaskRun, tools};
+use crate::agent::{AgentSpec, AnyAgent};
+use crate::catalogue::Catalogue;
+use crate::config::{House, OWN_SERVERS};
+use crate::fleet::Fleet;
+use crate::gateway::policy::Policy;
+use crate::session::store::{Change, Store};
+use crate::session::{Phase, Session};
+
+/// Longest that a resumed task waits for the servers of the run before it: they finish the call that they are at.
+const PREDECESSOR_MAX: Duration = Duration::from_secs(60);
+
+/// Longest task, as text.
+const TASK_BYTES_MAX: usize = 100 * 1024;
+
+/// Most acceptance commands.
+const ACCEPT_MAX: usize = 32;
+
+/// What is wanted.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// In words.
+    pub task: String,
+    /// Who does it.
+    pub agent: AgentSpec,
+    /// In which repository.
+    pub repository: PathBuf,
+    /// Commands that must succeed, each as it would be typed.
+    pub accept: Vec<String>,
+    /// What it may cost.
+    pub budget_usd: Money,
+    /// How often the agent may say that it is done.
+    pub iterations: u32,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+/// What a resumed task may have more of than it had.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct More {
+    /// What it may cost altogether.
+    pub budget_usd: Option<Money>,
+    /// How often the agent may say that it is done, altogether.
+    pub iterations: Option<u32>,
+    /// How long it may take altogether.
+    pub timeout: Option<Duration>,
+}
+
+impl TaskRun {
+    /// Writes down a new task; nothing of it is done yet.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names what is wrong.
+    pub async fn begin(house: &House, sandbox: Setting, order: Order) -> anyhow::Result<Self> {
+        ensure!(!order.task.trim().is_empty(), "the task is empty");
+        ensure!(order.task.len() <= TASK_BYTES_MAX, "the task is longer than 100 KiB");
+        ensure!(order.accept.len() <= ACCEPT_MAX, "there are more than {ACCEPT_MAX} acceptance commands");
+        let accept = order.accept.iter().map(|command| words(command)).collect::<anyhow::Result<Vec<_>>>()?;
+        let repository = order.repository.canonicalize();
+        let repository = repository.with_context(|| format!("cannot use {}", order.repository.display()))?;
+        let store = Store::open(&house.state_dir).await?;
+        let mut session = Session {
+            id: String::new(),
+            task: order.task,
+            agent_name: order.agent.name(),
+            agent: order.agent,
+            repository,
+            accept,
+            budget_usd: order.budget_usd,
+            iterations_max: order.iterations.max(1),
+            timeout_ms: u64::try_from(order.timeout.as_millis()).unwrap_or(u64::MAX).max(1),
+            worked_ms: 0,
+            phase: Phase::Preparing,
+            iteration: 0,
+            worktree: None,
+            branch: String::new(),
+            base_commit: None,
+            commit: None,
+            owner: None,
+            created_at: Timestamp::now(),
+            updated_at: Timestamp::now(),
+            archived: false,
+        };
+        loop {
+            let mut bytes = [0; 5];
+            getrandom::fill(&mut bytes)?;
+            session.id = format!("task-{}", hex::encode(bytes));
+            session.branch = format!("tollgate/{}", session.id);
+            let lock = lock(house.state_dir.path(), &session.id)?;
+            if store.create(session.clone()).await? {
+                return Self::open(house, sandbox, store, session, lock).await;
+            }
+        }
+    }
+
+    /// Takes up the task `id`, after every process of the run before it is gone.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says why it cannot go on.
+    pub async fn resume(house: &House, sandbox: Setting, id: &str, more: More) -> anyhow::Result<Self> {
+        let store = Store::open(&house.state_dir).await?;
+        let history = store.load(id).await?;
+        let history = history.with_context(|| format!("there is no session {id}; see `orchestrator sessions list`"))?;
+        let lock = lock(house.state_dir.path(), id)?;
+        let mut session = history.session;
+        if let Some(owner) = session.owner.take() {
+            wait_for(&house.state_dir.path().join("owners").join(owner)).await?;
+        }
+        // The one before may have gone on meanwhile.
+        session.phase = store.load(id).await?.map_or(session.phase.clone(), |history| history.session.phase);
+        let Some(phase) = session.phase.resumed(session.worktree.is_some()) else {
+            let commit = session.commit.unwrap_or_default();
+            bail!("{id} is done: {commit} on {}", session.branch);
+        };
+        session.phase = phase;
+        session.budget_usd = more.budget_usd.unwrap_or(session.budget_usd);
+        session.iterations_max = more.iterations.unwrap_or(session.iterations_max);
+        session.timeout_ms =
+            more.timeout.map_or(session.timeout_ms, |timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+        Self::open(house, sandbox, store, session, lock).await
+    }
+
+    async fn open(
+        house: &House,
+        sandbox: Setting,
+        store: Store,
+        mut session: Session,
+        lock: File,
+    ) -> anyhow::Result<Self> {
+        let mut house = house.clone();
+        let limit = house.budget.per_task_usd.map_or(session.budget_usd, |limit| limit.min(session.budget_usd));
+        house.budget.per_task_usd = Some(limit);
+        for needed in ["git", "ralph"] {
+            let there = house.servers.iter().any(|server| server.own && server.name == needed);
+            ensure!(there, "a task needs the server `{needed}`; add it to orchestrator.servers");
+        }
+        let fleet = Fleet::new(&house)?;
+        // Written down before anything is started: who resumes waits for what this process leaves behind.
+        let owner = fleet.account().budgets().owner_file(fleet.ledger()).await?;
+        session.owner = owner.and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
+        store.save(&session.id, vec![Change::Session(Box::new(session.clone()))]).await?;
+        let catalogue = Catalogue::merge(fleet.list().await, &house.prices);
+        for unavailable in &catalogue.unavailable {
+            tracing::warn!(server = unavailable.server, reason = unavailable.reason, "has no tools");
+        }
+        let policy = Policy::new(&house.gateway, None, session.agent_name.role.as_deref())?;
+        let own: Vec<String> = OWN_SERVERS.iter().map(|name| (*name).to_owned()).collect();
+        let agent = AnyAgent::new(&session.agent);
+        Ok(Self {
+            tools: tools::of_task(&catalogue, &own, &policy),
+            store,
+            fleet,
+            agent,
+            id: session.id,
+            workspace: house.workspace.clone(),
+            state: house.state_dir.path().to_owned(),
+            sandbox,
+            _lock: lock,
+        })
+    }
+
+    /// Returns the id of the task.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+/// Keeps others from working on the session until this process ends.
+fn lock(state: &Path, id: &str) -> anyhow::Result<File> {
+    let folder = state.join("sessions");
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let path = folder.join(format!("{id}.lock"));
+    let file = File::options().create(true).append(true).open(&path);
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!("another process works on {id}"),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+/// Waits until nobody holds the file locked any more: whoever could still do something, or write a receipt, is gone.
+async fn wait_for(owner: &Path) -> anyhow::Result<()> {
+    let began = Instant::now();
+    loop {
+        match File::options().append(true).open(owner) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error).with_context(|| format!("cannot open {}", owner.display())),
+            Ok(file) => match file.try_lock() {
+                Ok(()) => return Ok(()),
+                Err(TryLockError::Error(error)) => return Err(error).context("cannot tell whether servers still run"),
+                Err(TryLockError::WouldBlock) => {}
+            },
+        }
+        ensure!(
+            began.elapsed() < PREDECESSOR_MAX,
+            "servers of the run before still work on their last call; resume again when they have ended"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Splits a command into words as a shell does, without anything else that a shell does.
+fn words(command: &str) -> anyhow::Result<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut characters = command.chars();
+    while let Some(c) = characters.next() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (Some('\''), c) => word.get_or_insert_default().push(c),
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (_, '\\') => word.get_or_insert_default().push(characters.next().unwrap_or('\\')),
+            (None, c) if c.is_whitespace() => words.extend(word.take()),
+            (_, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    ensure!(quote.is_none(), "the command `{command}` has a quotation mark without its other");
+    words.extend(word);
+    ensure!(!words.is_empty(), "an acceptance command is empty");
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_split_as_a_shell_splits_them() {
+        for (command, expected) in [
+            ("cargo test", vec!["cargo", "test"]),
+            ("sh -c 'exit 1; x'", vec!["sh", "-c", "exit 1; x"]),
+            (r#"a "b \"c\" d" '' e\ f"#, vec!["a", r#"b "c" d"#, "", "e f"]),
+        ] {
+            assert_eq!(words(command).unwrap(), expected);
+        }
+        assert!(words("a 'b").is_err() && words("  ").is_err());
+    }
+}

@@ -1,0 +1,384 @@
+//! The next step of a task, by its phase.
+
+use std::time::{Duration, Instant};
+
+use futures::future::try_join_all;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::call::{Due, is_out_of_money};
+use super::tools::Effect;
+use super::verdict::{Decision, feedback, judge};
+use super::{Event, TaskError, TaskRun, Watch, tree};
+use crate::agent::{Agent, Conversation};
+use crate::session::store::Change;
+use crate::session::{
+    CallAnswer, CallRecord, Ending, History, Message, Phase, Reply, Said, Session, VerdictRecord, slot,
+};
+
+/// Most messages of one task: an agent that needs more is going in circles.
+const MESSAGES_MAX: usize = 2_000;
+
+/// Most calls in one reply that run at a time.
+const PARALLEL_MAX: usize = 8;
+
+/// Most calls in one reply; further ones are answered without being carried out.
+const CALLS_MAX: usize = 64;
+
+impl TaskRun {
+    /// Does the next step and saves what came of it; whether there is a further one.
+    ///
+    /// When the process dies at any point of it, the next process does it again or goes on behind it, and nothing that was
+    /// carried out is carried out again.
+    ///
+    /// # Errors
+    ///
+    /// [`TaskError`], which says nothing about the task: the step can be tried again.
+    pub async fn advance(&mut self, watch: &mut dyn Watch) -> Result<bool, TaskError> {
+        let began = Instant::now();
+        let history = self.history().await?;
+        let phase = history.session.phase.clone();
+        if let Phase::Ended { .. } = phase {
+            return Ok(false);
+        }
+        if history.session.worked_ms >= history.session.timeout_ms && phase != Phase::Committing {
+            let reason = format!("not done within {} s", history.session.timeout_ms / 1000);
+            self.end(&history, Ending::Timeout, reason, watch).await?;
+            return Ok(false);
+        }
+        match phase {
+            Phase::Preparing => self.prepare(&history, watch).await?,
+            Phase::Working => self.work(&history, watch).await?,
+            Phase::Verifying => self.verify(&history, watch).await?,
+            Phase::Committing => self.commit(&history, watch).await?,
+            Phase::Ended { .. } => {}
+        }
+        // Read again: the step saved its own changes.
+        let mut session = self.history().await?.session;
+        session.worked_ms += u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let goes_on = !matches!(session.phase, Phase::Ended { .. });
+        self.store.save(&self.id, vec![Change::Session(Box::new(session))]).await?;
+        Ok(goes_on)
+    }
+
+    /// Makes the working tree and says what the task is.
+    async fn prepare(&self, history: &History, watch: &mut dyn Watch) -> Result<(), TaskError> {
+        let mut session = history.session.clone();
+        let state = tollgate_shared::state_dir::StateDir::choose(None, &session.repository);
+        let folder = state.path().join("worktrees");
+        let made = tokio::task::spawn_blocking(move || {
+            state.create().map_err(|error| error.to_string())?;
+            std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+            folder.canonicalize().map_err(|error| error.to_string())
+        });
+        let worktree = match made.await.map_err(|error| error.to_string()).and_then(|made| made) {
+            Ok(folder) => folder.join(&session.id),
+            Err(reason) => return self.end(history, Ending::Failed, reason, watch).await,
+        };
+        let arguments = json!({ "repo_path": session.repository, "path": worktree, "branch_name": session.branch });
+        let due = Due::own("prepare", "git", "git_worktree_add", Effect::Idempotent, arguments);
+        let answer = self.carry_out(history, due, watch).await?;
+        // After a crash it may be there already, under the names that nobody else uses.
+        let at = (worktree.clone(), session.branch.clone());
+        let tip = tokio::task::spawn_blocking(move || tree::tip(&at.0, &at.1)).await.ok().flatten();
+        let commit = answer.structured["commit"].as_str().map(str::to_owned).or(tip);
+        let Some(commit) = commit else {
+            return self.end_with(history, "the working tree cannot be made", &answer, watch).await;
+        };
+        watch.event(&Event::Prepared { worktree: &worktree, branch: &session.branch });
+        session.base_commit = Some(commit);
+        session.worktree = Some(worktree);
+        session.phase = Phase::Working;
+        session.iteration = 1;
+        watch.event(&Event::Iteration(1));
+        let task = message(history, &session, Said::Task { text: session.task.clone() });
+        self.store
+            .save(&self.id, vec![Change::Message(Box::new(task)), Change::Session(Box::new(session))])
+            .await
+            .map_err(TaskError::from)
+    }
+
+    /// Carries out what the agent wants, or asks it what it wants next.
+    async fn work(&mut self, history: &History, watch: &mut dyn Watch) -> Result<(), TaskError> {
+        if let Some((message, reply)) = history.last_reply() {
+            if reply.calls.is_empty() {
+                let session = Session { phase: Phase::Verifying, ..history.session.clone() };
+                return Ok(self.store.save(&self.id, vec![Change::Session(Box::new(session))]).await?);
+            }
+            let number = message.number;
+            if let Some(next) = (0..reply.calls.len()).find(|index| is_open(history, number, *index)) {
+                return self.carry_out_next(history, number, reply, next, watch).await;
+            }
+        }
+        if history.messages.len() >= MESSAGES_MAX {
+            let reason = format!("the agent did not finish within {MESSAGES_MAX} messages");
+            return self.end(history, Ending::Iterations, reason, watch).await;
+        }
+        self.ask(history, watch).await
+    }
+
+    /// Carries out the call `next` of message `number`; with it those behind it that only read, all at once.
+    async fn carry_out_next(
+        &self,
+        history: &History,
+        number: u32,
+        reply: &Reply,
+        next: usize,
+        watch: &mut dyn Watch,
+    ) -> Result<(), TaskError> {
+        let tool = |index: usize| self.tools.iter().find(|tool| tool.name == reply.calls[index].tool);
+        let reads = |index: &usize| {
+            is_open(history, number, *index) && tool(*index).is_some_and(|tool| tool.effect == Effect::Reads)
+        };
+        let together: Vec<usize> =
+            (next..reply.calls.len()).take_while(|index| reads(index)).take(PARALLEL_MAX).collect();
+        if next >= CALLS_MAX {
+            let wanted = &reply.calls[next];
+            return self.answer_unknown(history, slot(number, next), &wanted.tool, &wanted.arguments, watch).await;
+        }
+        let due = |index: usize| {
+            let wanted = &reply.calls[index];
+            Due::wanted(slot(number, index), &wanted.tool, &wanted.arguments, tool(index))
+        };
+        if together.len() > 1 {
+            let mut heard: Vec<Heard> = together.iter().map(|_| Heard::default()).collect();
+            let running = together.iter().zip(&mut heard).filter_map(|(index, heard)| {
+                let due = due(*index)?;
+                Some(async move { self.carry_out(history, due, heard).await })
+            });
+            let answers = try_join_all(running).await?;
+            for heard in heard {
+                heard.tell(history, watch);
+            }
+            return match answers.iter().find(|answer| is_out_of_money(answer)) {
+                Some(answer) => self.end_with(history, "a call does not fit the budget", answer, watch).await,
+                None => Ok(()),
+            };
+        }
+        let Some(due) = due(next) else {
+            let wanted = &reply.calls[next];
+            return self.answer_unknown(history, slot(number, next), &wanted.tool, &wanted.arguments, watch).await;
+        };
+        let answer = self.carry_out(history, due, watch).await?;
+        if is_out_of_money(&answer) {
+            return self.end_with(history, "a call does not fit the budget", &answer, watch).await;
+        }
+        Ok(())
+    }
+
+    /// Asks the agent what it wants next.
+    async fn ask(&mut self, history: &History, watch: &mut dyn Watch) -> Result<(), TaskError> {
+        let session = &history.session;
+        let left = Duration::from_millis(session.timeout_ms.saturating_sub(session.worked_ms).max(1));
+        let conversation = Conversation { history, tools: &self.tools };
+        let reply = match tokio::time::timeout(left, self.agent.reply(conversation)).await {
+            Ok(reply) => reply,
+            Err(_) => {
+                let reason = format!("the agent did not answer within the {} s of the task", session.timeout_ms / 1000);
+                return self.end(history, Ending::Timeout, reason, watch).await;
+            }
+        };
+        match reply {
+            Ok(reply) => {
+                let message = message(history, session, Said::Agent(reply));
+                if let Said::Agent(Reply { text: Some(text), .. }) = &message.said {
+                    watch.event(&Event::Said(text));
+                }
+                Ok(self.store.save(&self.id, vec![Change::Message(Box::new(message))]).await?)
+            }
+            Err(error) => {
+                if !error.receipts.is_empty() {
+                    let spent = spent_on_nothing(error.receipts.clone());
+                    self.store.save(&self.id, vec![Change::Call(Box::new(spent))]).await?;
+                }
+                let ending = if error.is_budget { Ending::Budget } else { Ending::Failed };
+                self.end(history, ending, error.reason, watch).await
+            }
+        }
+    }
+
+    /// Looks at what the agent made: its word for it counts for nothing.
+    async fn verify(&self, history: &History, watch: &mut dyn Watch) -> Result<(), TaskError> {
+        let session = &history.session;
+        // A verification that was saved with its verdict is over; another one of the same iteration is made anew.
+        let verify = format!("verify.{}", history.verdicts.len());
+        let arguments = json!({ "repo_path": session.worktree, "base": session.base_commit });
+        let due = Due::own(&verify, "ralph", "verify_changes", Effect::Reads, arguments);
+        let answer = self.carry_out(history, due, watch).await?;
+        if answer.structured.get("error").is_some() {
+            return self.end_with(history, "the change cannot be verified", &answer, watch).await;
+        }
+        let accepted = match self.accept(session).await {
+            Ok(accepted) => accepted,
+            Err(reason) => return self.end(history, Ending::Failed, reason, watch).await,
+        };
+        let place = (session.worktree.clone().unwrap_or_default(), session.branch.clone());
+        let tip = tokio::task::spawn_blocking(move || tree::tip(&place.0, &place.1)).await.ok().flatten();
+        let has_commits = tip.is_some() && tip != session.base_commit;
+        let ralph = &answer.structured;
+        let (findings, decision) =
+            judge(ralph, &accepted, has_commits, &history.verdicts, session.iteration, session.iterations_max);
+        let verdict = VerdictRecord {
+            iteration: session.iteration,
+            at: Timestamp::now(),
+            verdict: ralph["verdict"].as_str().unwrap_or("inconclusive").to_owned(),
+            acceptance: accepted,
+            findings,
+            decision: match &decision {
+                Decision::Done => "done".to_owned(),
+                Decision::Again => "again".to_owned(),
+                Decision::Stop(ending, _) => ending.as_str().to_owned(),
+            },
+        };
+        watch.event(&Event::Judged(&verdict));
+        let mut next = session.clone();
+        let mut changes = vec![Change::Verdict(Box::new(verdict.clone()))];
+        match decision {
+            Decision::Done => next.phase = Phase::Committing,
+            Decision::Again => {
+                next.phase = Phase::Working;
+                next.iteration += 1;
+                let text = feedback(&verdict.findings);
+                changes.push(Change::Message(Box::new(message(history, &next, Said::Findings { text }))));
+                watch.event(&Event::Iteration(next.iteration));
+            }
+            Decision::Stop(ending, reason) => {
+                self.store.save(&self.id, changes).await?;
+                return self.end(history, ending, reason, watch).await;
+            }
+        }
+        changes.push(Change::Session(Box::new(next)));
+        Ok(self.store.save(&self.id, changes).await?)
+    }
+
+    /// Makes the commit: of what was verified, on the task's own branch.
+    async fn commit(&self, history: &History, watch: &mut dyn Watch) -> Result<(), TaskError> {
+        let session = &history.session;
+        let count = history.verdicts.len();
+        let arguments = json!({ "repo_path": session.worktree, "files": ["."] });
+        let due = Due::own(&format!("stage.{count}"), "git", "git_add", Effect::Idempotent, arguments);
+        let staged = self.carry_out(history, due, watch).await?;
+        if staged.structured.get("error").is_some() {
+            return self.end_with(history, "the change cannot be staged", &staged, watch).await;
+        }
+        let arguments = json!({ "repo_path": session.worktree, "message": commit_message(history) });
+        let due = Due::own(&format!("commit.{count}"), "git", "git_commit", Effect::MovesTip, arguments);
+        let committed = self.carry_out(history, due, watch).await?;
+        let place = (session.worktree.clone().unwrap_or_default(), session.branch.clone());
+        let tip = tokio::task::spawn_blocking(move || tree::tip(&place.0, &place.1)).await.ok().flatten();
+        // The agent may have committed everything itself, with the same trailers.
+        let nothing_left = committed.structured["error"]["code"] == "nothing_to_commit" && tip != session.base_commit;
+        if committed.structured.get("error").is_some() && !nothing_left {
+            return self.end_with(history, "the change cannot be committed", &committed, watch).await;
+        }
+        let mut history = history.clone();
+        history.session.commit = tip;
+        let reason = format!("verified and committed on {}", history.session.branch);
+        self.end(&history, Ending::Done, reason, watch).await
+    }
+
+    /// Ends the task because of what a call was answered with.
+    async fn end_with(
+        &self,
+        history: &History,
+        what: &str,
+        answer: &CallAnswer,
+        watch: &mut dyn Watch,
+    ) -> Result<(), TaskError> {
+        let error = &answer.structured["error"];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let reason = format!("{what}: {}; {}", text(&error["message"]), text(&error["hint"]));
+        let is_budget = error["code"] == crate::budget::BUDGET_EXCEEDED;
+        let ending = if is_budget { Ending::Budget } else { Ending::Failed };
+        self.end(history, ending, reason, watch).await
+    }
+
+    async fn end(
+        &self,
+        history: &History,
+        ending: Ending,
+        reason: String,
+        watch: &mut dyn Watch,
+    ) -> Result<(), TaskError> {
+        let phase = Phase::Ended { ending, reason: reason.clone() };
+        let session = Session { phase, ..history.session.clone() };
+        self.store.save(&self.id, vec![Change::Session(Box::new(session))]).await?;
+        let now = self.history().await?;
+        watch.event(&Event::Ended { ending, reason: &reason, session: &now.session, cost: now.cost() });
+        Ok(())
+    }
+}
+
+/// Events of calls that run at once, told when all have ended.
+#[derive(Default)]
+struct Heard(Vec<CallRecord>);
+
+impl Watch for Heard {
+    fn event(&mut self, event: &Event<'_>) {
+        if let Event::Called { call, .. } = event {
+            self.0.push((*call).clone());
+        }
+    }
+}
+
+impl Heard {
+    fn tell(self, history: &History, watch: &mut dyn Watch) {
+        for call in &self.0 {
+            watch.event(&Event::Calling { tool: &call.tool });
+            watch.event(&Event::Called { call, cost: history.cost() });
+        }
+    }
+}
+
+fn is_open(history: &History, number: u32, index: usize) -> bool {
+    history.call(&slot(number, index)).is_none_or(|call| call.answer.is_none())
+}
+
+fn message(history: &History, session: &Session, said: Said) -> Message {
+    let number = u32::try_from(history.messages.len()).unwrap_or(u32::MAX);
+    Message { number, iteration: session.iteration, at: Timestamp::now(), said }
+}
+
+/// Keeps what was paid for requests that led to nothing.
+fn spent_on_nothing(receipts: Vec<tollgate_shared::receipt::Receipt>) -> CallRecord {
+    let call_id = receipts.first().and_then(|receipt| receipt.call_id.clone()).unwrap_or_default();
+    CallRecord {
+        slot: format!("request.{call_id}"),
+        call_id,
+        tool: "model".to_owned(),
+        arguments: Value::Null,
+        before: None,
+        begun_at: Timestamp::now(),
+        answer: None,
+        lost: receipts,
+    }
+}
+
+/// Returns the message of the commit: the task's first line, the rest, and how it came about.
+fn commit_message(history: &History) -> String {
+    let session = &history.session;
+    // Lines that look like trailers, or end a message for git, are words of the task and none of ours.
+    let plain = |line: &str| match line.split_once(':') {
+        Some((key, rest)) if !key.contains(' ') => format!("  {key} -{rest}"),
+        _ if line.starts_with("---") => format!("  {}", line.trim_end()),
+        _ => line.trim_end().to_owned(),
+    };
+    let mut lines = session.task.trim().lines();
+    let first = lines.next().unwrap_or("Task");
+    let subject: String = first.trim_start_matches('-').trim().chars().take(100).collect();
+    let mut body: Vec<String> = Vec::new();
+    if subject.len() < first.len() {
+        body.push(plain(first));
+    }
+    body.extend(lines.map(plain));
+    let body = body.join("\n");
+    let body = body.trim();
+    let cut: String = body.chars().take(8_000).collect();
+    let separator = if cut.is_empty() { "" } else { "\n\n" };
+    format!(
+        "{subject}{separator}{cut}\n\nTollgate-Session: {}\nTollgate-Iterations: {}\nTollgate-Agent: {}",
+        session.id,
+        session.iteration,
+        session.agent.label(),
+    )
+}
