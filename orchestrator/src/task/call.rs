@@ -29,7 +29,7 @@ enum Known {
     /// Nothing of it happened, or doing it again changes nothing more.
     CanRun,
     /// It was carried out.
-    Done(Option<Receipt>),
+    Done(Option<Box<Receipt>>),
     /// Nobody knows.
     Nothing,
 }
@@ -86,7 +86,9 @@ impl TaskRun {
                         lost.extend(new);
                     }
                     Known::Done(receipt) => {
-                        return self.ended(history, interrupted, recovered(true, receipt), watch).await;
+                        return self
+                            .ended(history, interrupted, recovered(true, receipt.map(|receipt| *receipt)), watch)
+                            .await;
                     }
                     Known::Nothing => {
                         return self.ended(history, interrupted, recovered(false, receipt), watch).await;
@@ -183,7 +185,7 @@ impl TaskRun {
         // Not what a server said of the call, but what somebody wrote who heard nothing of it any more.
         let heard = receipt.filter(|receipt| !receipt.code.as_deref().is_some_and(is_unheard));
         match heard {
-            Some(receipt) if receipt.outcome == Outcome::Ok => return Known::Done(Some(receipt)),
+            Some(receipt) if receipt.outcome == Outcome::Ok => return Known::Done(Some(Box::new(receipt))),
             // What a server refused or gave up had no effect, as far as nothing shows otherwise.
             Some(_) if due.effect == Effect::Unknown => return Known::CanRun,
             _ => {}
