@@ -69,7 +69,7 @@ impl OpenRepository {
         written: Option<&str>,
     ) -> Result<KeptRepository<'roots>, Refusal> {
         let (worktree, directories) = find(roots, written)?;
-        let kept = directories.looked().and_then(|looked| roots.handles().take(directories.own(), looked));
+        let kept = roots.handles().take(directories.own(), directories.looked());
         let (git, uses) = match kept {
             Some(kept) => kept,
             None => (open(&worktree, written)?, 0),

@@ -47,10 +47,10 @@ struct Back<'handles> {
 
 impl Handles {
     /// Returns the handle of the git directory `own` that was opened when it looked like `looked`, and how often it was
-    /// used.
-    pub(super) fn take(&self, own: &PathBuf, looked: &Fingerprint) -> Option<(Repository, u32)> {
+    /// used. One that was opened when it looked otherwise is let go.
+    pub(super) fn take(&self, own: &PathBuf, looked: Option<&Fingerprint>) -> Option<(Repository, u32)> {
         let handle = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(own)?;
-        (handle.looked == *looked).then_some((handle.git, handle.uses))
+        (Some(&handle.looked) == looked).then_some((handle.git, handle.uses))
     }
 
     fn put(&self, own: PathBuf, handle: Handle) {
