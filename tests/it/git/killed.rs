@@ -172,7 +172,10 @@ fn locks(folder: &Path) -> Vec<PathBuf> {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 folders.push(entry.path());
             } else if entry.path().extension().is_some_and(|extension| extension == "lock") {
-                found.push(entry.path());
+                // libgit2 gives each pack that it writes a name of its own: nobody waits for what is left of one.
+                if !entry.file_name().to_string_lossy().starts_with("pack_git2_") {
+                    found.push(entry.path());
+                }
             }
         }
     }
