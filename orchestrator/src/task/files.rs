@@ -295,9 +295,14 @@ fn write(root: &OwnedFd, path: &str, content: &str) -> Result<(), Value> {
         Err(rustix::io::Errno::NOENT) => Mode::from_raw_mode(0o666),
         Err(error) => return Err(failed(error)),
     };
-    // Always the same name: a call that was interrupted is carried out again, and takes what was left with it.
+    // Always the same name: a call that was interrupted is carried out again, and takes what was left with it. Never into
+    // what stands there: a link to a file elsewhere, or a pipe that nobody reads.
     let beside = ".tollgate-writing~";
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::unlinkat(&folder, beside, AtFlags::empty()) {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(rustix::fs::openat(&folder, beside, flags, mode).map_err(failed)?);
     let written = file.write_all(content.as_bytes()).and_then(|()| file.sync_data());
     if let Err(error) = written {
@@ -427,6 +432,47 @@ mod tests {
         assert_eq!(Tool::Delete.call(&tree, &json!({"path": "link"}))["deleted"], true);
         assert_eq!(fs::read_to_string(world.path().join("secret")).unwrap(), "secret");
         assert_eq!(fs::read_dir(tree.join(".git")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_neither_written_into_nor_waited_for() {
+        let world = world();
+        let (tree, secret) = (world.path().join("tree"), world.path().join("secret"));
+        let beside = tree.join("src/.tollgate-writing~");
+        let write = || Tool::Write.call(&tree, &json!({"path": "src/a.py", "content": "x\n"}));
+        fs::hard_link(&secret, &beside).unwrap();
+        assert_eq!(write()["bytes"], 2);
+        std::os::unix::fs::symlink(&secret, &beside).unwrap();
+        assert_eq!(write()["bytes"], 2);
+        assert_eq!(fs::read_to_string(&secret).unwrap(), "secret");
+        let pipe = |path: &Path| {
+            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0)
+                .unwrap();
+        };
+        pipe(&beside);
+        assert_eq!(write()["bytes"], 2);
+        assert_eq!(fs::read_to_string(tree.join("src/a.py")).unwrap(), "x\n");
+        pipe(&tree.join("pipe"));
+        for tool in [Tool::Read, Tool::Write, Tool::Edit] {
+            let answer = tool.call(&tree, &json!({"path": "pipe", "content": "x", "old": "s", "new": "t"}));
+            assert_eq!(answer["error"]["code"], "file_unusable", "{tool:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_changes_nothing() {
+        let world = world();
+        let tree = world.path().join("tree");
+        let large = "x".repeat(10 * 1024 * 1024);
+        let answer = Tool::Write.call(&tree, &json!({"path": "src/a.py", "content": large}));
+        assert_eq!(answer["error"]["code"], "invalid_arguments");
+        let answer = Tool::Edit.call(&tree, &json!({"path": "src/a.py", "old": "x = 1", "new": large}));
+        assert_eq!(answer["error"]["code"], "invalid_arguments");
+        let answer = Tool::Read.call(&tree, &json!({"path": large}));
+        assert_eq!(answer["error"]["code"], "outside_worktree");
+        assert_eq!(fs::read_to_string(tree.join("src/a.py")).unwrap(), "x = 1\ny = 2\n");
+        fs::write(tree.join("large"), &large).unwrap();
+        assert_eq!(Tool::Read.call(&tree, &json!({"path": "large"}))["error"]["code"], "file_unusable");
     }
 
     #[test]
