@@ -7,9 +7,8 @@
 //! `TOLLGATE_BENCH_ROUNDS` sets how often each is measured.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::float_arithmetic, reason = "a benchmark prints ratios")]
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mcp_database::connection::STACK_BYTES;
@@ -19,6 +18,7 @@ use sqlx::{AssertSqlSafe, Connection, MySqlConnection, PgConnection, Row, Sqlite
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tollgate_tests::database_servers::{DatabaseServer, own_mysql, own_tcp_postgres};
+use tollgate_tests::measured::Measured;
 use tollgate_tests::world::program;
 
 /// How many statements the guard judges in each dialect.
@@ -32,41 +32,26 @@ const ROWS: usize = 2_000;
 /// A table as they are: a key, texts, a decimal, a time, and something that may be missing.
 const TABLE: &str = "CREATE TABLE item (id INTEGER PRIMARY KEY, name VARCHAR(40) NOT NULL, price NUMERIC(10,2) NOT NULL, made_at TIMESTAMP NOT NULL, note VARCHAR(40))";
 
-struct Server {
-    child: Child,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
-    line: String,
-}
+struct Server(Measured);
 
 impl Server {
     /// Starts a server and greets it as a client of 2025-06-18 does, which all of them know.
     fn start(mut command: Command, folder: &Path) -> Self {
-        let mut child = command
-            .current_dir(folder)
-            .env_remove("TOLLGATE_CONFIG")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let (stdin, stdout) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        let mut server = Self { child, stdin, stdout, line: String::new() };
+        let mut server = Self(Measured::start(&mut command, folder));
         let client = json!({"name": "bench", "version": "1"});
         let params = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client});
         server.send(&json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}));
-        writeln!(server.stdin, "{}", json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).unwrap();
+        server.0.write(&format!("{}\n", json!({"jsonrpc": "2.0", "method": "notifications/initialized"})));
         server
     }
 
-    fn send(&mut self, request: &Value) {
-        self.stdin.write_all(format!("{request}\n").as_bytes()).unwrap();
+    fn send(&mut self, request: &Value) -> String {
+        self.0.write(&format!("{request}\n"));
         loop {
-            self.line.clear();
-            assert!(self.stdout.read_line(&mut self.line).unwrap() > 0, "the server is gone");
+            let line = self.0.read();
             // What it says by itself is no answer.
-            if !self.line.contains("\"method\"") || self.line.contains("\"result\"") {
-                return;
+            if !line.contains("\"method\"") || line.contains("\"result\"") {
+                return line.to_owned();
             }
         }
     }
@@ -75,23 +60,10 @@ impl Server {
     fn call(&mut self, tool: &str, arguments: &Value, marker: &str) -> Duration {
         let request = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": arguments}});
         let begun = Instant::now();
-        self.send(&request);
+        let answer = self.send(&request);
         let took = begun.elapsed();
-        assert!(self.line.contains(marker) && !self.line.contains("\"isError\":true"), "{tool}: {:.500}", self.line);
+        assert!(answer.contains(marker) && !answer.contains("\"isError\":true"), "{tool}: {answer:.500}");
         took
-    }
-
-    fn resident_mib(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -298,9 +270,9 @@ fn main() {
                 );
             }
         }
-        println!("  resident memory: mcp-database {:.1} MiB (aim: under 40)", ours.resident_mib());
+        println!("  resident memory: mcp-database {:.1} MiB (aim: under 40)", ours.0.resident_mib());
         for peer in &peers {
-            println!("                   {} {:.1} MiB", peer.name, peer.server.resident_mib());
+            println!("                   {} {:.1} MiB", peer.name, peer.server.0.resident_mib());
         }
     }
 }

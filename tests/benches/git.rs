@@ -7,14 +7,15 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::float_arithmetic, reason = "a benchmark prints ratios")]
 
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use git2::{DiffFindOptions, DiffOptions, Patch, Repository, Sort, StatusOptions};
 use serde_json::{Value, json};
 use tollgate_tests::mcp_process::MODERN;
+use tollgate_tests::measured::Measured;
 use tollgate_tests::world::{program, repository_root};
 
 /// Files and commits of the repository.
@@ -25,62 +26,24 @@ const ROUNDS: usize = 60;
 /// How far apart the two revisions of the diff are: a day's work.
 const COMMITS_APART: usize = 100;
 
-struct Server {
-    child: Child,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
-    line: String,
+/// Calls a tool of a server of ours and returns how long that took.
+fn call(server: &mut Measured, tool: &str, arguments: &Value) -> Duration {
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": MODERN,
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientInfo": {"name": "bench", "version": "1"},
+    });
+    timed(server, tool, &json!({"name": tool, "arguments": arguments, "_meta": meta}))
 }
 
-impl Server {
-    fn start(mut command: Command, folder: &Path) -> Self {
-        let mut child = command
-            .current_dir(folder)
-            .env_remove("TOLLGATE_CONFIG")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let (stdin, stdout) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        Self { child, stdin, stdout, line: String::new() }
-    }
-
-    fn send(&mut self, request: &Value) -> &str {
-        self.stdin.write_all(format!("{request}\n").as_bytes()).unwrap();
-        self.line.clear();
-        self.stdout.read_line(&mut self.line).unwrap();
-        &self.line
-    }
-
-    /// Calls a tool and returns how long that took.
-    fn call(&mut self, tool: &str, arguments: &Value) -> Duration {
-        let meta = json!({
-            "io.modelcontextprotocol/protocolVersion": MODERN,
-            "io.modelcontextprotocol/clientCapabilities": {},
-            "io.modelcontextprotocol/clientInfo": {"name": "bench", "version": "1"},
-        });
-        let params = json!({"name": tool, "arguments": arguments, "_meta": meta});
-        let request = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
-        let begun = Instant::now();
-        let answer = self.send(&request);
-        let took = begun.elapsed();
-        assert!(answer.contains("\"result\"") && !answer.contains("\"isError\":true"), "{tool}: {answer}");
-        took
-    }
-
-    fn resident_mib(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn timed(server: &mut Measured, tool: &str, params: &Value) -> Duration {
+    let request = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
+    let request = format!("{request}\n");
+    let begun = Instant::now();
+    let answer = server.send(&request);
+    let took = begun.elapsed();
+    assert!(answer.contains("\"result\"") && !answer.contains("\"isError\":true"), "{tool}: {answer}");
+    took
 }
 
 /// The same numbers on every machine.
@@ -193,26 +156,19 @@ fn peer() -> Option<PathBuf> {
     named.or_else(|| Some(repository_root().join("target/peers/venv/bin/mcp-server-git"))).filter(|path| path.is_file())
 }
 
-fn start_peer(program: &Path, folder: &Path) -> (Server, Duration) {
+fn start_peer(program: &Path, folder: &Path) -> (Measured, Duration) {
     let begun = Instant::now();
-    let mut server = Server::start(Command::new(program), folder);
+    let mut server = Measured::start(&mut Command::new(program), folder);
     let client = json!({"name": "bench", "version": "1"});
     let params = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client});
-    server.send(&json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}));
-    let ready = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
-    server.stdin.write_all(format!("{ready}\n").as_bytes()).unwrap();
+    server.send(&format!("{}\n", json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params})));
+    server.write(&format!("{}\n", json!({"jsonrpc": "2.0", "method": "notifications/initialized"})));
     let started = begun.elapsed();
     (server, started)
 }
 
-fn peer_call(server: &mut Server, tool: &str, arguments: &Value) -> Duration {
-    let params = json!({"name": tool, "arguments": arguments});
-    let request = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
-    let begun = Instant::now();
-    let answer = server.send(&request);
-    let took = begun.elapsed();
-    assert!(answer.contains("\"result\"") && !answer.contains("\"isError\":true"), "{tool}: {answer}");
-    took
+fn peer_call(server: &mut Measured, tool: &str, arguments: &Value) -> Duration {
+    timed(server, tool, &json!({"name": tool, "arguments": arguments}))
 }
 
 fn median(times: &mut [Duration]) -> f64 {
@@ -232,10 +188,10 @@ fn main() {
     let begun = Instant::now();
     let mut command = Command::new(program("mcp-git"));
     command.arg("--state-dir").arg(&state);
-    let mut ours = Server::start(command, &folder);
-    ours.call("git_log", &json!({}));
+    let mut ours = Measured::start(&mut command, &folder);
+    call(&mut ours, "git_log", &json!({}));
     let our_start = begun.elapsed();
-    let mut echo = Server::start(Command::new(program("mcp-fixture")), &folder);
+    let mut echo = Measured::start(&mut Command::new(program("mcp-fixture")), &folder);
     let repo_path = folder.display().to_string();
     let mut peer = peer().map(|program| start_peer(&program, &folder));
 
@@ -268,8 +224,8 @@ fn main() {
             let begun = Instant::now();
             assert!(baseline() > 0);
             libgit2.push(begun.elapsed());
-            trips.push(echo.call("echo", &json!({"text": "hello"})));
-            ours_took.push(ours.call(tool, arguments));
+            trips.push(call(&mut echo, "echo", &json!({"text": "hello"})));
+            ours_took.push(call(&mut ours, tool, arguments));
             if let Some((peer, _)) = &mut peer
                 && round < ROUNDS / 3
             {

@@ -4,13 +4,13 @@
 //! `cargo bench -p tollgate-tests --bench house`; the figures of record are in docs/benchmarks.md.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::float_arithmetic, reason = "a benchmark prints ratios")]
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tollgate_tests::mcp_process::MODERN;
+use tollgate_tests::measured::Measured;
 use tollgate_tests::world::program;
 
 /// Starts per server.
@@ -20,46 +20,8 @@ const CALLS: usize = 3_000;
 /// Rounds, taken in turn by all servers, so that a busy moment of the machine hits all alike.
 const ROUNDS: usize = 5;
 
-struct Server {
-    child: Child,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
-    line: String,
-}
-
-impl Server {
-    fn start(name: &str, folder: &Path, arguments: &[&str]) -> Self {
-        let mut child = Command::new(program(name))
-            .args(arguments)
-            .current_dir(folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
-        let (stdin, stdout) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        Self { child, stdin, stdout, line: String::new() }
-    }
-
-    fn send(&mut self, request: &str) -> &str {
-        self.stdin.write_all(request.as_bytes()).unwrap();
-        self.line.clear();
-        self.stdout.read_line(&mut self.line).unwrap();
-        &self.line
-    }
-
-    fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn start(name: &str, folder: &Path, arguments: &[&str]) -> Measured {
+    Measured::start(Command::new(program(name)).args(arguments), folder)
 }
 
 fn call(tool: &str, arguments: &Value) -> String {
@@ -99,7 +61,7 @@ fn main() {
         let mut times: Vec<Duration> = (0..STARTS)
             .map(|_| {
                 let begun = Instant::now();
-                let mut server = Server::start(name, folder.path(), arguments);
+                let mut server = start(name, folder.path(), arguments);
                 assert!(server.send(request).contains("\"result\""), "{label}");
                 begun.elapsed()
             })
@@ -113,12 +75,12 @@ fn main() {
     }
 
     println!("\nidle memory after the first call");
-    let mut running: Vec<Server> = Vec::new();
+    let mut running: Vec<Measured> = Vec::new();
     for (label, name, arguments, request) in &servers {
-        let mut server = Server::start(name, folder.path(), arguments);
+        let mut server = start(name, folder.path(), arguments);
         assert!(server.send(request).contains("\"result\""));
         std::thread::sleep(Duration::from_millis(100));
-        println!("  {label:<32} {:>6.1} MiB", server.resident_kib() as f64 / 1024.0);
+        println!("  {label:<32} {:>6.1} MiB", server.resident_mib());
         running.push(server);
     }
 
@@ -129,9 +91,10 @@ fn main() {
             let request = servers[index].3;
             for _ in 0..CALLS {
                 let begun = Instant::now();
-                let answered = server.send(request).contains("\"result\"");
+                let answer = server.send(request);
+                let answered = answer.contains("\"result\"");
                 times[index].push(begun.elapsed());
-                assert!(answered, "{}: {}", servers[index].0, server.line);
+                assert!(answered, "{}: {answer}", servers[index].0);
             }
         }
     }
