@@ -136,6 +136,8 @@ impl Phase {
             // What ended it is looked at again: the verdict, the budget, the clock.
             Self::Ended { .. } if has_worktree => Some(Self::Working),
             Self::Ended { .. } => Some(Self::Preparing),
+            // Nobody knows what became of the files since they were verified.
+            Self::Committing => Some(Self::Verifying),
             other => Some(other.clone()),
         }
     }

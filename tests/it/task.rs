@@ -118,6 +118,27 @@ fn task_stays_in_its_worktree_and_its_tools() {
 }
 
 #[test]
+fn what_was_changed_while_nobody_was_at_work_is_verified_before_it_is_committed() {
+    let world = World::new();
+    world.script(&json!({"turns": [write("calc.py", RIGHT)], "then": [[write("calc.py", RIGHT)]]}));
+    // As a process leaves it that is killed after the verdict, and before the commit.
+    for phase in ["committing", "verifying"] {
+        let (events, _) = world.run(&["--task", "x", "--accept", "true", "--budget", "0.0004"]);
+        assert_eq!(events.last().unwrap()["ending"], "budget", "{events:#?}");
+        let id = events[0]["id"].as_str().unwrap();
+        world.leave_in_phase(id, phase);
+        let worktree = world.path().join(".tollgate/worktrees").join(id);
+        fs::write(worktree.join("calc.py"), BROKEN).unwrap();
+        let (events, code) = world.resume(id, &["--budget", "1"]);
+        assert_eq!(code, 0, "{events:#?}");
+        let end = events.last().unwrap();
+        let verdicts: Vec<&Value> = events.iter().filter(|event| event["event"] == "verdict").collect();
+        assert_eq!(verdicts[0]["verdict"]["decision"], "again", "{phase}: {verdicts:#?}");
+        assert_eq!(world.git(&["show", &format!("{}:calc.py", end["commit"].as_str().unwrap())]), RIGHT, "{phase}");
+    }
+}
+
+#[test]
 fn budget_stops_before_it_is_overspent_and_more_of_it_goes_on() {
     let world = World::new();
     world.script(&json!({"turns": [

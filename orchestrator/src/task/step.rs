@@ -200,8 +200,8 @@ impl TaskRun {
     /// Looks at what the agent made: its word for it counts for nothing.
     async fn verify(&self, history: &History, watch: &mut dyn Watch) -> Result<(), TaskError> {
         let session = &history.session;
-        // A verification that was saved with its verdict is over; another one of the same iteration is made anew.
-        let verify = format!("verify.{}", history.verdicts.len());
+        // Each process verifies for itself: the files may have changed since another one did.
+        let verify = format!("verify.{}.{}", history.verdicts.len(), session.owner.as_deref().unwrap_or_default());
         let arguments = json!({ "repo_path": session.worktree, "base": session.base_commit });
         let due = Due::own(&verify, "ralph", "verify_changes", Effect::Reads, arguments);
         let answer = self.carry_out(history, due, watch).await?;

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
 use tollgate_tests::world::orchestrator_in;
 
@@ -76,6 +78,22 @@ impl World {
 
     pub fn sessions(&self) -> Vec<Value> {
         self.json(&["sessions", "list", "--json"]).as_array().unwrap().clone()
+    }
+
+    /// Makes the session `id`, which ended, one that nobody works on any more in the middle of `phase`.
+    pub fn leave_in_phase(&self, id: &str, phase: &str) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let options = SqliteConnectOptions::new().filename(self.path().join(".tollgate/sessions.db"));
+            let mut connection = options.connect().await.unwrap();
+            sqlx::query("UPDATE session SET body = json_set(body, '$.phase', json_object('phase', ?)) WHERE id = ?")
+                .bind(phase)
+                .bind(id)
+                .execute(&mut connection)
+                .await
+                .unwrap();
+            connection.close().await.unwrap();
+        });
     }
 
     pub fn git(&self, arguments: &[&str]) -> String {
