@@ -4,19 +4,15 @@ mod limits;
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 use tollgate_tests::corpus::MYSQL;
-use tollgate_tests::mcp_process::McpProcess;
 use tollgate_tests::shop::MysqlShop as World;
 
 use super::corpora;
+use super::world::rows;
 
 const SLOW: &str =
     "SELECT count(*) FROM information_schema.COLUMNS a, information_schema.COLUMNS b, information_schema.COLUMNS c";
-
-async fn rows(server: &McpProcess, sql: &str, params: Value) -> Value {
-    server.ok("query", json!({"sql": sql, "params": params})).await["rows"].clone()
-}
 
 #[tokio::test]
 async fn attacks_are_refused_by_a_role_that_could_do_anything() {

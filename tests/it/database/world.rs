@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
@@ -86,4 +87,24 @@ impl World {
 /// Runs a query that must succeed and returns its rows.
 pub async fn rows(server: &McpProcess, sql: &str, params: Value) -> Value {
     server.ok("query", json!({"sql": sql, "params": params})).await["rows"].clone()
+}
+
+/// Asks what would take for ever or everything: it must end with one of `codes` within seconds and in a short answer, and the
+/// server must go on.
+pub async fn bounded(server: &McpProcess, sql: &str, codes: &[&str]) {
+    let started = Instant::now();
+    let called = server.call("query", json!({"sql": sql})).await;
+    let code = called.structured["error"]["code"].as_str().unwrap_or("ok").to_owned();
+    let shown: String = sql.chars().take(80).collect();
+    assert!(codes.contains(&code.as_str()), "{shown}: {code} {}", called.structured["error"]);
+    assert!(started.elapsed() < Duration::from_secs(5), "{shown}: {:?}", started.elapsed());
+    assert!(called.structured.to_string().len() < 130_000, "{shown}");
+    assert_eq!(rows(server, "SELECT 1", json!([])).await, json!([[1]]), "after {shown}");
+}
+
+/// The most memory that the server has had, in KiB.
+pub fn peak_kib(server: &McpProcess) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid().unwrap())).unwrap();
+    let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    peak.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

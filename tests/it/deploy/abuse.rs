@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use tollgate_shared::identity::{Agent, IDENTITY_META_KEY, Identity, RunSecret};
 use tollgate_tests::mcp_process::McpProcess;
 
-use super::people::{PRODUCTION, People, decisions, last_decision, request};
+use super::people::{approved, decisions, last_decision};
 use super::world::{World, dist, history};
 
 /// Does something again and again until it is dropped.
@@ -110,12 +110,7 @@ async fn folder_that_becomes_a_link_meanwhile_leads_nowhere() {
 
 #[tokio::test]
 async fn nobody_asks_in_another_s_name() {
-    let world = World::configured(PRODUCTION);
-    let people = People::new(&["alice"]);
-    people.let_approve(&world, &[("alice", "alice")]);
-    let server = world.start();
-    let id = request(&server, "1.0").await;
-    people.approve(&world, &id, "alice");
+    let (world, _people, _server, id) = approved().await;
     let before = world.snapshot();
     let (own, foreign) = (RunSecret::generate().unwrap(), RunSecret::generate().unwrap());
     let tester = Identity { agent: Agent { name: "tester".into(), role: None }, ..Identity::default() };

@@ -12,7 +12,7 @@ use sqlx::{Connection, SqliteConnection};
 use tollgate_tests::mcp_process::McpProcess;
 use tollgate_tests::world::program;
 
-use super::people::{PRODUCTION, People, decisions, desk, last_decision, request, terms};
+use super::people::{PRODUCTION, People, approved, decisions, desk, last_decision, request, terms};
 use super::world::{World, dist, history};
 
 async fn tamper(world: &World, sql: &'static str) {
@@ -177,12 +177,7 @@ async fn person_approves_in_a_terminal_with_a_key_of_an_agent() {
 
 #[tokio::test]
 async fn person_may_deny() {
-    let world = World::configured(PRODUCTION);
-    let people = People::new(&["alice"]);
-    people.let_approve(&world, &[("alice", "alice")]);
-    let server = world.start();
-    let id = request(&server, "1.0").await;
-    people.approve(&world, &id, "alice");
+    let (world, _people, server, id) = approved().await;
     assert!(desk(&world, &["deny", &id, "--reason", "not \x1b[2J on Fridays"], b"").status.success());
     let status = server.ok("deployment_status", json!({"id": id})).await;
     assert_eq!(status["deployments"][0]["state"], "cancelled");
@@ -327,12 +322,7 @@ async fn approval_is_for_what_is_current_then() {
 
 #[tokio::test]
 async fn approval_is_for_who_asked() {
-    let world = World::configured(PRODUCTION);
-    let people = People::new(&["alice"]);
-    people.let_approve(&world, &[("alice", "alice")]);
-    let server = world.start();
-    let id = request(&server, "1.0").await;
-    people.approve(&world, &id, "alice");
+    let (world, _people, server, id) = approved().await;
     for variables in [
         &[("TOLLGATE_AGENT", "mallory")][..],
         &[("TOLLGATE_AGENT", "tester"), ("TOLLGATE_TASK", "TASK-9")],
@@ -369,12 +359,7 @@ async fn history_that_was_written_by_hand_approves_nothing() {
         assert!(!world.target("prod").exists(), "{forgery}");
     }
     // A used approval that is made to look unused belongs to a deployment that has ended.
-    let world = World::configured(PRODUCTION);
-    let people = People::new(&["alice"]);
-    people.let_approve(&world, &[("alice", "alice")]);
-    let server = world.start();
-    let id = request(&server, "1.0").await;
-    people.approve(&world, &id, "alice");
+    let (world, _people, server, id) = approved().await;
     server.ok("deploy", dist("prod", "1.0")).await;
     drop(server);
     tamper(
@@ -391,12 +376,7 @@ async fn history_that_was_written_by_hand_approves_nothing() {
 
 #[tokio::test]
 async fn expired_approvals_count_for_nothing_also_when_the_clock_goes_back() {
-    let world = World::configured(PRODUCTION);
-    let people = People::new(&["alice"]);
-    people.let_approve(&world, &[("alice", "alice")]);
-    let server = world.start();
-    let id = request(&server, "1.0").await;
-    people.approve(&world, &id, "alice");
+    let (world, people, server, id) = approved().await;
     let text = terms(&world, &id);
     // The history has seen the day after tomorrow; the machine's clock says today.
     tamper(

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tollgate_tests::mcp_process::McpProcess;
 
-use super::people::{PRODUCTION, People, request};
+use super::people::{approved, request};
 use super::world::{World, dist, history};
 
 async fn code(server: &McpProcess, tool: &str, arguments: Value) -> String {
@@ -84,12 +84,7 @@ async fn history_is_read_page_by_page() {
 
 #[tokio::test]
 async fn only_who_asked_takes_back_what_waits() {
-    let world = World::configured(PRODUCTION);
-    let people = People::new(&["alice"]);
-    people.let_approve(&world, &[("alice", "alice")]);
-    let server = world.start();
-    let id = request(&server, "1.0").await;
-    people.approve(&world, &id, "alice");
+    let (world, people, server, id) = approved().await;
     let other = McpProcess::start("mcp-deploy", &world.work(), &[], &[("TOLLGATE_AGENT", "mallory")]);
     assert_eq!(code(&other, "cancel_deployment", json!({"id": id})).await, "not_requester");
     for wrong in ["", "x", "01980000-0000-7000-8000-000000000000"] {

@@ -126,6 +126,17 @@ pub async fn request(server: &McpProcess, version: &str) -> String {
     refused.structured["id"].as_str().unwrap().to_owned()
 }
 
+/// Production with one approver, alice, who has approved version 1.0 whose request has the id that comes last.
+pub async fn approved() -> (World, People, McpProcess, String) {
+    let world = World::configured(PRODUCTION);
+    let people = People::new(&["alice"]);
+    people.let_approve(&world, &[("alice", "alice")]);
+    let server = world.start();
+    let id = request(&server, "1.0").await;
+    people.approve(&world, &id, "alice");
+    (world, people, server, id)
+}
+
 /// Every decision in the audit trail, the oldest first.
 pub async fn decisions(world: &World) -> Vec<AuditEntry> {
     let ledger = Ledger::new(StateDir::choose(None, &world.work()));

@@ -6,6 +6,7 @@ use serde_json::{Map, json};
 use sqlx::{AssertSqlSafe, Row};
 
 use super::{SLOW, World, rows};
+use crate::database::world::{bounded, peak_kib};
 
 /// Waits until the server works on nothing of this database's.
 async fn at_rest(world: &World) -> Duration {
@@ -74,19 +75,10 @@ async fn expensive_statements_are_bounded_and_the_server_goes_on() {
         ),
         (format!("SELECT {}", vec!["1"; 501].join(", ")), &["too_many_columns"]),
     ] {
-        let started = Instant::now();
-        let called = server.call("query", json!({"sql": sql})).await;
-        let code = called.structured["error"]["code"].as_str().unwrap_or("ok").to_owned();
-        let shown: String = sql.chars().take(80).collect();
-        assert!(codes.contains(&code.as_str()), "{shown}: {code} {}", called.structured["error"]);
-        assert!(started.elapsed() < Duration::from_secs(5), "{shown}: {:?}", started.elapsed());
-        assert!(called.structured.to_string().len() < 130_000, "{shown}");
-        assert_eq!(rows(&server, "SELECT 1", json!([])).await, json!([[1]]), "after {shown}");
+        bounded(&server, &sql, codes).await;
     }
     at_rest(&world).await;
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid().unwrap())).unwrap();
-    let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
-    let peak: u64 = peak.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let peak = peak_kib(&server);
     assert!(peak < 400 * 1024, "{peak} KiB");
 }
 
@@ -126,7 +118,15 @@ async fn slow_queries_leave_room_for_others_and_no_connection_leaks() {
     at_rest(&world).await;
     let mut connection = world.connect().await;
     let sql = "SELECT count(*) FROM information_schema.PROCESSLIST WHERE DB = DATABASE() AND ID <> CONNECTION_ID()";
-    let open: i64 = sqlx::query(sql).fetch_one(&mut connection).await.unwrap().get(0);
+    // Those that this test looked with may still be on their way out; one that leaked stays.
+    let mut open = i64::MAX;
+    for _ in 0..500 {
+        open = sqlx::query(sql).fetch_one(&mut connection).await.unwrap().get(0);
+        if open <= 4 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     assert!(open <= 4, "{open} connections");
 }
 
