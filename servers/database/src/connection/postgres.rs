@@ -26,6 +26,7 @@ use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Column as _, ConnectOptions, Either, Executor, Row, Statement as _, TypeInfo, ValueRef};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
+use tollgate_shared::error_chain::Chain;
 use tollgate_shared::refusal::Refusal;
 
 use super::fresh::Fresh;
@@ -368,6 +369,14 @@ impl Postgres {
     /// Says what went wrong, without where the server is and who asks.
     fn refusal(&self, error: &sqlx::Error) -> Refusal {
         let sqlx::Error::Database(database) = error else {
+            // What sqlx says of the types that it does not know: multiranges.
+            if Chain(error).to_string().contains("unknown type code") {
+                return Refusal::failed(
+                    "unsupported_type",
+                    "a column is of a type that cannot be read as it is, such as a multirange",
+                    "write it as text in the query: `column::text`",
+                );
+            }
             tracing::debug!(%error, "a database cannot be reached");
             return unavailable("the server cannot be reached, or has gone away");
         };

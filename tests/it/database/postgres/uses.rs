@@ -127,3 +127,16 @@ async fn validated_statement_names_what_it_reads() {
     assert_eq!(validated["tables"], json!(["book", "orders", "sold"]));
     assert_eq!((&validated["functions"], &validated["parameters"]), (&json!(["upper"]), &json!(1)));
 }
+
+#[tokio::test]
+async fn multiranges_are_read_as_text_and_otherwise_said_to_be_unreadable() {
+    let Some(world) = World::new().await else { return };
+    world.run("CREATE TABLE span (id integer, days int4multirange)").await;
+    world.run("INSERT INTO span VALUES (1, '{[1,3),[7,9)}')").await;
+    let server = world.start();
+    let error = server.refused("query", json!({"sql": "SELECT days FROM span"})).await;
+    assert_eq!(error["code"], "unsupported_type", "{error}");
+    assert!(error["hint"].as_str().unwrap().contains("::text"), "{error}");
+    assert_eq!(rows(&server, "SELECT days::text FROM span", json!([])).await, json!([["{[1,3),[7,9)}"]]));
+    assert_eq!(rows(&server, "SELECT id FROM span", json!([])).await, json!([[1]]));
+}
