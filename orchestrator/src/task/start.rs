@@ -216,25 +216,8 @@ async fn wait_for(owner: &Path) -> anyhow::Result<()> {
 
 /// Splits a command into words as a shell does, without anything else that a shell does.
 fn words(command: &str) -> anyhow::Result<Vec<String>> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote = None;
-    let mut characters = command.chars();
-    while let Some(c) = characters.next() {
-        match (quote, c) {
-            (Some(open), c) if c == open => quote = None,
-            (Some('\''), c) => word.get_or_insert_default().push(c),
-            (None, '\'' | '"') => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (_, '\\') => word.get_or_insert_default().push(characters.next().unwrap_or('\\')),
-            (None, c) if c.is_whitespace() => words.extend(word.take()),
-            (_, c) => word.get_or_insert_default().push(c),
-        }
-    }
-    ensure!(quote.is_none(), "the command `{command}` has a quotation mark without its other");
-    words.extend(word);
+    let words = shlex::split(command);
+    let words = words.with_context(|| format!("the command `{command}` has a quotation mark without its other"))?;
     ensure!(!words.is_empty(), "an acceptance command is empty");
     Ok(words)
 }
