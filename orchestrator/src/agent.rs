@@ -1,25 +1,30 @@
 //! Agents: an agent says what it wants to do next; who asked it does that and shows the agent what came of it.
 
+mod model;
 pub mod reference;
 pub mod script;
 pub mod scripted;
 pub mod spec;
 
 use std::pin::pin;
+use std::time::Duration;
 
 use futures::StreamExt;
+pub(crate) use model::REQUESTS_MAX;
 use serde::Serialize;
 use serde_json::{Value, json};
 pub use spec::{AgentSpec, AnyAgent};
 use tollgate_shared::costs::CostReport;
 use tollgate_shared::error_chain::Chain;
 use tollgate_shared::identity::Identity;
+use tollgate_shared::ids::EntryId;
 use tollgate_shared::ledger::LedgerError;
 use tollgate_shared::receipt::Outcome;
 
 use crate::catalogue::{BUILT_IN, COST_REPORT, Catalogue};
+use crate::fleet::account::Account;
 use crate::fleet::{Called, Fleet, failure};
-use crate::session::{History, Reply};
+use crate::session::{History, Said};
 use crate::task::tools::TaskTool;
 use script::Expectation;
 use scripted::ScriptedAgent;
@@ -78,22 +83,31 @@ impl TurnResult {
 ///
 /// It remembers nothing that is not in the conversation, so that another process can go on in its place.
 pub trait Agent: Send {
-    /// Returns what the agent says to everything so far. A reply without calls says that it is done, which counts
-    /// for nothing until it is verified.
+    /// Returns what the agent says to everything so far: a reply, or a summary that takes the place of everything before
+    /// it, after which it is asked again. A reply without calls says that it is done, which counts for nothing until it is
+    /// verified.
     ///
     /// # Errors
     ///
     /// [`AgentError`], why the agent cannot go on.
-    fn reply(&mut self, conversation: Conversation<'_>) -> impl Future<Output = Result<Reply, AgentError>> + Send;
+    fn reply(&mut self, conversation: Conversation<'_>) -> impl Future<Output = Result<Said, AgentError>> + Send;
 }
 
 /// What an agent knows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Conversation<'a> {
     /// Everything that was said and done.
     pub history: &'a History,
     /// What it can call.
     pub tools: &'a [TaskTool],
+    /// On whose behalf it spends money.
+    pub identity: &'a Identity,
+    /// What its requests are called in the ledger: [`EntryId::attempt`] of this.
+    pub request_id: EntryId,
+    /// How long it may take.
+    pub time_left: Duration,
+    /// Where what it spends is set aside and recorded.
+    pub(crate) account: &'a Account,
 }
 
 /// Why an agent cannot go on.

@@ -18,6 +18,7 @@ pub use price::ForeignPrice;
 
 use crate::budget::BudgetConfig;
 use crate::gateway::policy::GatewayConfig;
+use crate::model::ModelsConfig;
 
 /// The servers of the house, by short name; each program is `mcp-<name>`.
 pub const OWN_SERVERS: &[&str] = &["ralph", "git", "database", "deploy"];
@@ -107,6 +108,8 @@ pub struct House {
     pub gateway: GatewayConfig,
     /// What may be spent.
     pub budget: BudgetConfig,
+    /// Models under names of the operator's own.
+    pub models: ModelsConfig,
     /// Where everything is recorded.
     pub state_dir: StateDir,
     /// What is in force, secrets masked.
@@ -153,6 +156,7 @@ impl House {
         let foreign = Settings::<ForeignServers>::load("servers", arguments.config.as_deref())?;
         let budget = Settings::<BudgetConfig>::load("budget", arguments.config.as_deref())?;
         let gateway = Settings::<GatewayConfig>::load("gateway", arguments.config.as_deref())?;
+        let models = Settings::<ModelsConfig>::load("models", arguments.config.as_deref())?;
         let workspace = settings.workspace.clone();
         let state_dir = StateDir::choose(arguments.state_dir.as_deref(), &workspace);
         let timeout = Duration::from_millis(settings.own.call_timeout_ms.max(1));
@@ -186,6 +190,7 @@ impl House {
             tables_only(&foreign.describe()),
             tables_only(&budget.describe()),
             tables_only(&gateway.describe()),
+            tables_only(&models.describe()),
         ]
         .concat();
         Ok(Self {
@@ -195,6 +200,7 @@ impl House {
             common_arguments,
             gateway: gateway.own,
             budget: budget.own,
+            models: models.own,
             state_dir,
             description,
         })
@@ -206,7 +212,11 @@ fn tables_only(description: &str) -> String {
     let lines: Vec<&str> = description.lines().filter(|line| !line.starts_with('#')).collect();
     let end = lines.iter().position(|line| line.starts_with("[prices")).unwrap_or(lines.len());
     let text = lines[..end].join("\n");
-    if ["[servers]", "[budget]", "[gateway]"].contains(&text.trim()) { String::new() } else { format!("\n{text}\n") }
+    if ["[servers]", "[budget]", "[gateway]", "[models]"].contains(&text.trim()) {
+        String::new()
+    } else {
+        format!("\n{text}\n")
+    }
 }
 
 fn own_server(
@@ -263,13 +273,13 @@ fn foreign_server(
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
         && !name.contains("__");
     ensure!(well_formed, "a name has at most 32 of A-Z a-z 0-9 - _, without two underscores in a row");
-    let reserved = OWN_SERVERS.contains(&name) || name == crate::catalogue::BUILT_IN;
+    let reserved = OWN_SERVERS.contains(&name) || [crate::catalogue::BUILT_IN, crate::model::SERVER].contains(&name);
     ensure!(!reserved, "the name belongs to the house; choose another");
     match &server.url {
         None => ensure!(!server.command.is_empty(), "it has neither `command` nor `url`"),
         Some(_) if !server.command.is_empty() => bail!("it has both `command` and `url`"),
         Some(url) => ensure!(
-            is_safe_url(url, &server.headers),
+            is_safe_url(url, !server.headers.is_empty()),
             "`url` is not http:// or https://, or sends `headers` unencrypted to another machine"
         ),
     }
@@ -289,15 +299,15 @@ fn foreign_server(
     })
 }
 
-/// Whether `url` is one that a secret may be sent to: over TLS, or to this machine.
-fn is_safe_url(url: &str, headers: &BTreeMap<String, String>) -> bool {
+/// Whether `url` is one that may be used: where secrets are sent, over TLS or to this machine.
+pub(crate) fn is_safe_url(url: &str, sends_secrets: bool) -> bool {
     let Some(rest) = url.strip_prefix("http://") else { return url.starts_with("https://") };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let host = authority.rsplit('@').next().unwrap_or_default();
     let local = ["127.0.0.1", "localhost", "[::1]"]
         .iter()
         .any(|name| host.strip_prefix(name).is_some_and(|port| port.is_empty() || port.starts_with(':')));
-    local || headers.is_empty()
+    local || !sends_secrets
 }
 
 /// The part of an `.mcp.json` that says how stdio servers are started. Other hosts put more into it.
@@ -396,7 +406,7 @@ mod tests {
 
     #[test]
     fn names_that_would_be_confused_are_refused() {
-        for name in ["git", "ralph", "tollgate", "", "a__b", "a b", "ä", &"x".repeat(33)] {
+        for name in ["git", "ralph", "tollgate", "model", "", "a__b", "a b", "ä", &"x".repeat(33)] {
             assert!(foreign_server(name, &server("x"), Path::new("/w"), Duration::ZERO).is_err(), "{name}");
         }
         assert!(foreign_server("my-server_2", &server("x"), Path::new("/w"), Duration::ZERO).is_ok());
@@ -404,14 +414,13 @@ mod tests {
 
     #[test]
     fn secrets_are_not_sent_in_the_clear_to_other_machines() {
-        let headers = BTreeMap::from([("Authorization".to_owned(), "Bearer x".to_owned())]);
         for url in ["https://example.com/mcp", "http://127.0.0.1:1/mcp", "http://localhost/mcp", "http://[::1]:1"] {
-            assert!(is_safe_url(url, &headers), "{url}");
+            assert!(is_safe_url(url, true), "{url}");
         }
         for url in
             ["http://example.com", "http://localhost.example.com", "http://127.0.0.1@example.com/", "ftp://127.0.0.1"]
         {
-            assert!(!is_safe_url(url, &headers), "{url}");
+            assert!(!is_safe_url(url, true), "{url}");
         }
     }
 

@@ -173,8 +173,7 @@ impl Fleet {
         arguments: JsonObject,
         identity: &Identity,
     ) -> Result<Called, LedgerError> {
-        let mut call = PendingCall::new(server, tool, identity);
-        call.identity.call_id = Some(call_id.to_string());
+        let call = PendingCall::named(call_id, server, tool, identity);
         let Some(member) = self.servers.iter().find(|member| member.spec.name == server) else {
             let known: Vec<&str> = self.names().collect();
             let message = format!("there is no server `{server}`; there are {}", known.join(", "));

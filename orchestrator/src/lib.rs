@@ -9,6 +9,7 @@ pub mod config;
 pub mod fleet;
 pub mod gateway;
 pub mod hosts;
+pub mod model;
 pub mod report;
 pub mod session;
 pub mod task;

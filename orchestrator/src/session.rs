@@ -217,7 +217,8 @@ pub struct Wanted {
 /// A tool call of a session: the agent's own, or one of the loop's.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CallRecord {
-    /// Its place in the session, `3.0` for the first call of message 3, or what the loop does with it: `verify.2`.
+    /// Its place in the session, `3.0` for the first call of message 3, or what the loop does with it: `verify.2`; `ask.3` for asking
+    /// the agent for message 3.
     pub slot: String,
     /// Its name in the ledger: the idempotency key. A second attempt has another.
     pub call_id: String,
@@ -305,6 +306,11 @@ impl History {
     #[must_use]
     pub fn call(&self, slot: &str) -> Option<&CallRecord> {
         self.calls.iter().find(|call| call.slot == slot)
+    }
+
+    /// Returns the calls of tools: not what was noted of asking the agent.
+    pub fn tool_calls(&self) -> impl Iterator<Item = &CallRecord> {
+        self.calls.iter().filter(|call| !call.slot.starts_with("ask."))
     }
 
     /// Returns every receipt of the session: of tools and of models, of answers that were lost too.

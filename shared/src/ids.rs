@@ -19,6 +19,13 @@ impl EntryId {
         Self(Uuid::now_v7())
     }
 
+    /// Returns the identifier of the attempt `number`, from 0, at what this one names: of several attempts each has its own
+    /// entry, and whoever knows this identifier finds them all.
+    #[must_use]
+    pub fn attempt(self, number: u32) -> Self {
+        Self(Uuid::from_u128(self.0.as_u128().wrapping_add(u128::from(number))))
+    }
+
     /// Returns the smallest identifier that an entry made at `instant` or later can have.
     #[must_use]
     pub fn lower_bound(instant: jiff::Timestamp) -> Self {

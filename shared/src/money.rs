@@ -73,6 +73,18 @@ impl Money {
         Self(self.0.normalize())
     }
 
+    /// Returns a millionth of this amount, exactly.
+    #[must_use]
+    pub fn per_million(self) -> Self {
+        Self(self.0 * Decimal::new(1, 6))
+    }
+
+    /// Returns how often `price` goes into this amount; `None` when the price is nothing.
+    #[must_use]
+    pub fn quantity_at(self, price: Self) -> Option<u64> {
+        u64::try_from((self.0.checked_div(price.0)?).trunc()).ok()
+    }
+
     /// Returns this amount divided by `count`, rounded to eight places, for averages.
     ///
     /// An average is never added to anything; sums stay exact.

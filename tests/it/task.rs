@@ -1,6 +1,7 @@
 //! `orchestrator run --task`: an agent in a working tree of its own, whose word counts for nothing.
 
 mod killed;
+mod model;
 mod world;
 
 use std::fs;

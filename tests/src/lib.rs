@@ -9,5 +9,6 @@ pub mod corpus;
 pub mod database_servers;
 pub mod mcp_process;
 pub mod measured;
+pub mod provider;
 pub mod shop;
 pub mod world;

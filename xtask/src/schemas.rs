@@ -9,6 +9,7 @@ use orchestrator::agent::script::Script;
 use orchestrator::budget::BudgetConfig;
 use orchestrator::config::{ForeignServers, OrchestratorConfig};
 use orchestrator::gateway::policy::GatewayConfig;
+use orchestrator::model::ModelsConfig;
 use serde_json::{Value, json};
 use tollgate_shared::audit::AuditEntry;
 use tollgate_shared::config::schema::inlined;
@@ -81,6 +82,7 @@ fn config() -> Value {
             "servers": inlined::<ForeignServers>(),
             "budget": inlined::<BudgetConfig>(),
             "gateway": inlined::<GatewayConfig>(),
+            "models": inlined::<ModelsConfig>(),
         },
     })
 }

@@ -41,17 +41,17 @@ impl ScriptedAgent {
 }
 
 impl Agent for ScriptedAgent {
-    async fn reply(&mut self, conversation: Conversation<'_>) -> Result<Reply, AgentError> {
+    async fn reply(&mut self, conversation: Conversation<'_>) -> Result<Said, AgentError> {
         let history = conversation.history;
         let iteration = history.session.iteration;
         let turns = self.turns(iteration);
         let results = self.results(history)?;
         let done = replies(history).filter(|(_, of, reply)| *of == iteration && !reply.calls.is_empty()).count();
-        let Some(turn) = turns.get(done) else { return Ok(Reply::default()) };
+        let Some(turn) = turns.get(done) else { return Ok(Said::Agent(Reply::default())) };
         let turn =
             resolved(turn, done, &results).map_err(|error| AgentError::failed(Chain(error.as_ref()).to_string()))?;
         let wanted = Wanted { id: format!("{iteration}.{done}"), tool: turn.tool, arguments: turn.arguments };
-        Ok(Reply { text: turn.say, calls: vec![wanted], ..Reply::default() })
+        Ok(Said::Agent(Reply { text: turn.say, calls: vec![wanted], ..Reply::default() }))
     }
 }
 

@@ -6,12 +6,15 @@ use anyhow::bail;
 use serde::{Deserialize, Serialize};
 use tollgate_shared::identity::Agent as AgentName;
 
+use super::model::ModelAgent;
 use super::script::Script;
 use super::scripted::ScriptedAgent;
 use super::{Agent, AgentError, Conversation};
-use crate::session::Reply;
+use crate::config::House;
+use crate::model::Model;
+use crate::session::Said;
 
-/// Which agent does a task, with everything that it is made of.
+/// Which agent does a task, with everything that it is made of, secrets left out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum AgentSpec {
@@ -20,10 +23,15 @@ pub enum AgentSpec {
         /// The script.
         script: Box<Script>,
     },
+    /// A model, asked for each step.
+    Model {
+        /// A name that [`Model::find`] knows, looked up again whenever the task goes on: prices and keys change.
+        name: String,
+    },
 }
 
 impl AgentSpec {
-    /// Reads what was written after `--agent`: `scripted:FILE`.
+    /// Reads what was written after `--agent`: `scripted:FILE` or `model:NAME`.
     ///
     /// # Errors
     ///
@@ -31,7 +39,8 @@ impl AgentSpec {
     pub fn parse(text: &str) -> anyhow::Result<Self> {
         match text.split_once(':') {
             Some(("scripted", file)) => Ok(Self::Scripted { script: Box::new(Script::read(Path::new(file))?) }),
-            _ => bail!("`{text}` is no agent: write scripted:FILE"),
+            Some(("model", name)) if !name.is_empty() => Ok(Self::Model { name: name.to_owned() }),
+            _ => bail!("`{text}` is no agent: write scripted:FILE or model:NAME"),
         }
     }
 
@@ -40,6 +49,7 @@ impl AgentSpec {
     pub fn name(&self) -> AgentName {
         match self {
             Self::Scripted { script } => script.agent.clone(),
+            Self::Model { name } => AgentName { name: name.clone(), role: None },
         }
     }
 
@@ -48,6 +58,7 @@ impl AgentSpec {
     pub fn label(&self) -> String {
         match self {
             Self::Scripted { .. } => "scripted".to_owned(),
+            Self::Model { name } => format!("model:{name}"),
         }
     }
 }
@@ -56,22 +67,37 @@ impl AgentSpec {
 pub enum AnyAgent {
     /// See [`ScriptedAgent`].
     Scripted(ScriptedAgent),
+    /// See [`ModelAgent`].
+    Model(Box<ModelAgent>),
 }
 
 impl AnyAgent {
-    /// Makes the agent that `spec` names.
-    #[must_use]
-    pub fn new(spec: &AgentSpec) -> Self {
-        match spec {
+    /// Makes the agent that `spec` names, with the models of `house`.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what is missing: a price, a key.
+    pub async fn new(spec: &AgentSpec, house: &House) -> anyhow::Result<Self> {
+        Ok(match spec {
             AgentSpec::Scripted { script } => Self::Scripted(ScriptedAgent::new((**script).clone())),
-        }
+            AgentSpec::Model { name } => {
+                Self::Model(Box::new(ModelAgent::new(Model::find(name, &house.models)?).await?))
+            }
+        })
+    }
+
+    /// Whether asking it costs something.
+    #[must_use]
+    pub fn is_paid(&self) -> bool {
+        matches!(self, Self::Model(_))
     }
 }
 
 impl Agent for AnyAgent {
-    async fn reply(&mut self, conversation: Conversation<'_>) -> Result<Reply, AgentError> {
+    async fn reply(&mut self, conversation: Conversation<'_>) -> Result<Said, AgentError> {
         match self {
             Self::Scripted(agent) => agent.reply(conversation).await,
+            Self::Model(agent) => agent.reply(conversation).await,
         }
     }
 }

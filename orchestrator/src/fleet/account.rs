@@ -55,10 +55,15 @@ pub(crate) enum Admitted {
 impl PendingCall {
     /// Begins a call that has its own name in the ledger.
     pub(crate) fn new(server: &str, tool: &str, identity: &Identity) -> Self {
+        Self::named(EntryId::generate(), server, tool, identity)
+    }
+
+    /// Begins a call under a name in the ledger that was chosen before.
+    pub(crate) fn named(call_id: EntryId, server: &str, tool: &str, identity: &Identity) -> Self {
         Self {
             server: server.to_owned(),
             tool: tool.to_owned(),
-            identity: Identity { call_id: Some(EntryId::generate().to_string()), ..identity.clone() },
+            identity: Identity { call_id: Some(call_id.to_string()), ..identity.clone() },
             started_at: Timestamp::now(),
             clock: Instant::now(),
             allowance: None,
@@ -96,6 +101,15 @@ impl Account {
             return Ok(Admitted::Yes(Box::new(call)));
         }
         let estimate = Estimate::of(spec, &call.tool, listed, arguments, &self.prices);
+        self.admit_estimated(estimate, call).await
+    }
+
+    /// Sets aside what the call may cost according to `estimate`; the answer to it where it does not fit.
+    pub(crate) async fn admit_estimated(
+        &self,
+        estimate: Estimate,
+        mut call: PendingCall,
+    ) -> Result<Admitted, LedgerError> {
         let intent = Intent {
             server: call.server.clone(),
             tool: call.tool.clone(),
@@ -179,6 +193,19 @@ impl Account {
     ) -> Result<Receipt, LedgerError> {
         let bytes = || call.request_bytes.saturating_add(answer_bytes());
         let lines = spec.price.lines(spec, &call.tool, outcome, bytes, call.clock.elapsed(), &self.prices);
+        let receipt = self.receipt(call, outcome, code, lines);
+        self.append(call, &receipt, Vec::new()).await?;
+        Ok(receipt)
+    }
+
+    /// Records a call that this program made itself.
+    pub(crate) async fn charged(
+        &self,
+        call: &PendingCall,
+        outcome: Outcome,
+        code: Option<String>,
+        lines: Vec<ReceiptLine>,
+    ) -> Result<Receipt, LedgerError> {
         let receipt = self.receipt(call, outcome, code, lines);
         self.append(call, &receipt, Vec::new()).await?;
         Ok(receipt)

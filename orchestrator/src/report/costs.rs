@@ -24,6 +24,8 @@ pub enum GroupBy {
     Server,
     /// What was sold.
     Sku,
+    /// The model, of requests to models.
+    Model,
     /// The agent.
     Agent,
     /// The agent's role.
@@ -82,6 +84,8 @@ impl Costs {
         let name = match self.by {
             GroupBy::Tool => format!("{}__{}", receipt.server, receipt.tool),
             GroupBy::Server => receipt.server.clone(),
+            GroupBy::Model if receipt.server == crate::model::SERVER => receipt.tool.clone(),
+            GroupBy::Model => "(no model)".to_owned(),
             GroupBy::Agent => receipt.agent.name.clone(),
             GroupBy::Role => receipt.agent.role.clone().unwrap_or_else(|| "(no role)".to_owned()),
             GroupBy::Task => receipt.task_id.clone().unwrap_or_else(|| "(no task)".to_owned()),
@@ -123,6 +127,7 @@ impl Costs {
             GroupBy::Tool => "tool",
             GroupBy::Server => "server",
             GroupBy::Sku => "sku",
+            GroupBy::Model => "model",
             GroupBy::Agent => "agent",
             GroupBy::Role => "role",
             GroupBy::Task => "task",

@@ -15,7 +15,7 @@ pub fn summary(history: &History) -> Value {
         _ => None,
     };
     json!({ "id": session.id, "task": session.task, "agent": session.agent.label(), "phase": session.phase.as_str(),
-        "reason": reason, "iteration": session.iteration, "calls": history.calls.len(), "cost_usd": history.cost(),
+        "reason": reason, "iteration": session.iteration, "calls": history.tool_calls().count(), "cost_usd": history.cost(),
         "branch": session.branch, "worktree": session.worktree, "commit": session.commit,
         "created_at": session.created_at, "archived": session.archived })
 }
@@ -31,7 +31,7 @@ pub fn list_table(histories: &[History]) -> String {
                 session.id.clone(),
                 session.phase.as_str().to_owned(),
                 session.iteration.to_string(),
-                history.calls.len().to_string(),
+                history.tool_calls().count().to_string(),
                 format!("${}", history.cost().normalized()),
                 session.agent.label(),
                 shorten(session.task.lines().next().unwrap_or_default(), 60),
@@ -61,7 +61,7 @@ pub fn replay(history: &History) -> String {
         "${} of ${} · {} calls · {} s\n",
         history.cost().normalized(),
         session.budget_usd.normalized(),
-        history.calls.len(),
+        history.tool_calls().count(),
         session.worked_ms / 1000
     ));
     let mut verdicts = history.verdicts.iter();

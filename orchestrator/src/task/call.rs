@@ -5,9 +5,9 @@ use serde_json::{Map, Value, json};
 use tollgate_shared::ids::EntryId;
 use tollgate_shared::receipt::{Outcome, Receipt};
 
-use super::tools::{Effect, Route, TaskTool, scoped};
+use super::tools::{Effect, Route, TaskTool, scoped, take_plan};
 use super::{Event, TaskError, TaskRun, Watch, files, tree};
-use crate::agent::cost_report;
+use crate::agent::{REQUESTS_MAX, cost_report};
 use crate::fleet::failure;
 use crate::session::store::Change;
 use crate::session::{CallAnswer, CallRecord, History, Session};
@@ -144,6 +144,7 @@ impl TaskRun {
     async fn make(&self, session: &Session, due: &Due, call: &CallRecord) -> Result<CallAnswer, TaskError> {
         let worktree = session.worktree.clone().unwrap_or_default();
         let structured = match &due.route {
+            Route::Plan => take_plan(&due.arguments),
             Route::CostReport => cost_report(&self.fleet, &due.arguments).await,
             Route::File(tool) => {
                 let (tool, arguments) = (*tool, due.arguments.clone());
@@ -206,10 +207,45 @@ impl TaskRun {
 
     /// Returns the receipt that was written for a call whose answer was lost.
     async fn receipt_of(&self, call: &CallRecord) -> Result<Option<Receipt>, TaskError> {
+        self.receipt(&call.call_id, call.begun_at).await
+    }
+
+    async fn receipt(&self, call_id: &str, begun_at: Timestamp) -> Result<Option<Receipt>, TaskError> {
         let Some(mut reader) = self.fleet.ledger().reader().await? else { return Ok(None) };
         // Ids are a little older than what they name.
-        let since = call.begun_at - jiff::SignedDuration::from_secs(60);
-        Ok(reader.receipts_of_call(&call.call_id, since).await?.into_iter().next())
+        let since = begun_at - jiff::SignedDuration::from_secs(60);
+        Ok(reader.receipts_of_call(call_id, since).await?.into_iter().next())
+    }
+
+    /// Writes down that the agent is about to be asked for message `number`, with what was paid for asking before and
+    /// whose answer was lost.
+    pub(super) async fn write_down_asking(&self, history: &History, number: usize) -> Result<CallRecord, TaskError> {
+        let slot = format!("ask.{number}");
+        let mut lost = Vec::new();
+        if let Some(before) = history.call(&slot) {
+            lost.clone_from(&before.lost);
+            // One request after the other, each with a receipt before the next: the first without one is the last.
+            for attempt in
+                (0..REQUESTS_MAX).filter_map(|attempt| Some(before.call_id.parse::<EntryId>().ok()?.attempt(attempt)))
+            {
+                let Some(receipt) = self.receipt(&attempt.to_string(), before.begun_at).await? else { break };
+                if lost.iter().all(|known| known.id != receipt.id) {
+                    lost.push(receipt);
+                }
+            }
+        }
+        let record = CallRecord {
+            slot,
+            call_id: EntryId::generate().to_string(),
+            tool: "agent".to_owned(),
+            arguments: Value::Null,
+            before: None,
+            begun_at: Timestamp::now(),
+            answer: None,
+            lost,
+        };
+        self.store.save(&self.id, vec![Change::Call(Box::new(record.clone()))]).await?;
+        Ok(record)
     }
 
     /// Answers a call of a tool that the agent has not.

@@ -68,6 +68,8 @@ impl TaskRun {
         ensure!(order.task.len() <= TASK_BYTES_MAX, "the task is longer than 100 KiB");
         ensure!(order.accept.len() <= ACCEPT_MAX, "there are more than {ACCEPT_MAX} acceptance commands");
         let accept = order.accept.iter().map(|command| words(command)).collect::<anyhow::Result<Vec<_>>>()?;
+        // What it needs and has not is said before anything is made.
+        AnyAgent::new(&order.agent, house).await?;
         let repository = order.repository.canonicalize();
         let repository = repository.with_context(|| format!("cannot use {}", order.repository.display()))?;
         let store = Store::open(&house.state_dir).await?;
@@ -158,7 +160,7 @@ impl TaskRun {
         }
         let policy = Policy::new(&house.gateway, None, session.agent_name.role.as_deref())?;
         let own: Vec<String> = OWN_SERVERS.iter().map(|name| (*name).to_owned()).collect();
-        let agent = AnyAgent::new(&session.agent);
+        let agent = AnyAgent::new(&session.agent, &house).await?;
         Ok(Self {
             tools: tools::of_task(&catalogue, &own, &policy),
             store,

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use futures::future::try_join_all;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tollgate_shared::ids::EntryId;
+use tollgate_shared::receipt::Outcome;
 
 use super::call::{Due, is_out_of_money};
 use super::tools::Effect;
@@ -21,6 +23,9 @@ const MESSAGES_MAX: usize = 2_000;
 
 /// Most calls in one reply that run at a time.
 const PARALLEL_MAX: usize = 8;
+
+/// How much longer than the task may take an agent is waited for that watches the time itself.
+const ASKING_GRACE: Duration = Duration::from_secs(5);
 
 /// Most calls in one reply; further ones are answered without being carried out.
 const CALLS_MAX: usize = 64;
@@ -169,27 +174,43 @@ impl TaskRun {
     /// Asks the agent what it wants next.
     async fn ask(&mut self, history: &History, watch: &mut dyn Watch) -> Result<(), TaskError> {
         let session = &history.session;
-        let left = Duration::from_millis(session.timeout_ms.saturating_sub(session.worked_ms).max(1));
-        let conversation = Conversation { history, tools: &self.tools };
-        let reply = match tokio::time::timeout(left, self.agent.reply(conversation)).await {
+        let number = history.messages.len();
+        let asking = if self.agent.is_paid() { Some(self.write_down_asking(history, number).await?) } else { None };
+        let call_id = asking.as_ref().and_then(|asking| asking.call_id.parse().ok());
+        let time_left = Duration::from_millis(session.timeout_ms.saturating_sub(session.worked_ms).max(1));
+        let identity = self.identity(session);
+        let conversation = Conversation {
+            history,
+            tools: &self.tools,
+            identity: &identity,
+            request_id: call_id.unwrap_or_else(EntryId::generate),
+            time_left,
+            account: self.fleet.account(),
+        };
+        // Who watches the time itself records what was spent until then.
+        let reply = match tokio::time::timeout(time_left + ASKING_GRACE, self.agent.reply(conversation)).await {
             Ok(reply) => reply,
             Err(_) => {
                 let reason = format!("the agent did not answer within the {} s of the task", session.timeout_ms / 1000);
                 return self.end(history, Ending::Timeout, reason, watch).await;
             }
         };
+        let mut changes = Vec::new();
         match reply {
-            Ok(reply) => {
-                let message = message(history, session, Said::Agent(reply));
+            Ok(said) => {
+                let message = message(history, session, said);
                 if let Said::Agent(Reply { text: Some(text), .. }) = &message.said {
                     watch.event(&Event::Said(text));
                 }
-                Ok(self.store.save(&self.id, vec![Change::Message(Box::new(message))]).await?)
+                // What it cost stands in the message.
+                changes.extend(asking.map(|asking| answered_asking(asking, number)));
+                changes.push(Change::Message(Box::new(message)));
+                Ok(self.store.save(&self.id, changes).await?)
             }
             Err(error) => {
-                if !error.receipts.is_empty() {
-                    let spent = spent_on_nothing(error.receipts.clone());
-                    self.store.save(&self.id, vec![Change::Call(Box::new(spent))]).await?;
+                if let Some(mut asking) = asking {
+                    asking.lost.extend(error.receipts);
+                    self.store.save(&self.id, vec![Change::Call(Box::new(asking))]).await?;
                 }
                 let ending = if error.is_budget { Ending::Budget } else { Ending::Failed };
                 self.end(history, ending, error.reason, watch).await
@@ -339,19 +360,12 @@ fn message(history: &History, session: &Session, said: Said) -> Message {
     Message { number, iteration: session.iteration, at: Timestamp::now(), said }
 }
 
-/// Keeps what was paid for requests that led to nothing.
-fn spent_on_nothing(receipts: Vec<tollgate_shared::receipt::Receipt>) -> CallRecord {
-    let call_id = receipts.first().and_then(|receipt| receipt.call_id.clone()).unwrap_or_default();
-    CallRecord {
-        slot: format!("request.{call_id}"),
-        call_id,
-        tool: "model".to_owned(),
-        arguments: Value::Null,
-        before: None,
-        begun_at: Timestamp::now(),
-        answer: None,
-        lost: receipts,
-    }
+/// Says that the agent was asked and answered with message `number`.
+fn answered_asking(asking: CallRecord, number: usize) -> Change {
+    let structured = json!({ "message": number });
+    let (at, outcome) = (Timestamp::now(), Outcome::Ok);
+    let answer = Some(CallAnswer { at, outcome, structured, receipt: None, recovered: false });
+    Change::Call(Box::new(CallRecord { answer, ..asking }))
 }
 
 /// Returns the message of the commit: the task's first line, the rest, and how it came about.

@@ -28,6 +28,12 @@ const OWN: &[&str] = &[
     "ralph__verify_file",
 ];
 
+/// Writes down what the agent is going to do, which outlives the shortening of a conversation.
+pub(crate) const UPDATE_PLAN: &str = "tollgate__update_plan";
+
+/// Longest plan, in bytes.
+const PLAN_BYTES_MAX: usize = 8_000;
+
 /// A tool that an agent can call.
 #[derive(Clone, Debug)]
 pub struct TaskTool {
@@ -48,6 +54,8 @@ pub struct TaskTool {
 pub(crate) enum Route {
     /// The loop itself, in the working tree.
     File(files::Tool),
+    /// The loop itself: it is enough that the call is written down.
+    Plan,
     /// The loop itself, from the ledger.
     CostReport,
     /// A server, under the tool's name there.
@@ -80,6 +88,7 @@ pub(crate) enum Effect {
 #[must_use]
 pub fn of_task(catalogue: &Catalogue, own_servers: &[String], policy: &Policy) -> Vec<TaskTool> {
     let mut tools: Vec<TaskTool> = files::Tool::ALL.iter().map(|tool| tool.listed()).collect();
+    tools.push(plan_tool());
     for tool in &catalogue.tools {
         let is_own = own_servers.contains(&tool.server);
         let stays = match tool.server.as_str() {
@@ -117,6 +126,26 @@ pub fn of_task(catalogue: &Catalogue, own_servers: &[String], policy: &Policy) -
         tools.push(TaskTool { name: tool.name.clone(), description, input_schema, route, effect });
     }
     tools
+}
+
+fn plan_tool() -> TaskTool {
+    TaskTool {
+        name: UPDATE_PLAN.to_owned(),
+        description: "Writes down your plan: steps, which are done, what you know. Replaces the one before. Kept when the conversation is shortened.".to_owned(),
+        input_schema: json!({ "type": "object", "additionalProperties": false, "required": ["plan"],
+            "properties": { "plan": { "type": "string", "description": "the whole plan, at most 8000 bytes" } } }),
+        route: Route::Plan,
+        effect: Effect::Idempotent,
+    }
+}
+
+/// Answers a call of [`UPDATE_PLAN`]; the call itself is what is kept.
+pub(crate) fn take_plan(arguments: &Value) -> Value {
+    match arguments.get("plan").and_then(Value::as_str) {
+        Some(plan) if plan.len() <= PLAN_BYTES_MAX => json!({ "bytes": plan.len() }),
+        Some(_) => failure("too_long", "the plan has more than 8000 bytes", "write it shorter"),
+        None => failure("invalid_arguments", "`plan` is no text", "write {\"plan\": \"1. …\"}"),
+    }
 }
 
 /// Returns `arguments` so that a tool of the house works in `worktree` and nowhere else; or the answer to the call.

@@ -59,7 +59,11 @@ impl World {
     }
 
     fn events(&self, arguments: &[&str]) -> (Vec<Value>, i32) {
-        let output = self.command(arguments).output().unwrap();
+        self.events_of(&mut self.command(arguments))
+    }
+
+    pub fn events_of(&self, command: &mut Command) -> (Vec<Value>, i32) {
+        let output = command.output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert!(!events.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
