@@ -130,11 +130,16 @@ async fn what_a_dead_process_set_aside_is_given_up_with_one_receipt_and_a_living
     let refused = exceeded(budgets.reserve(&ledger, intent("a", None, usd("0.5"))).await);
     assert_eq!(refused.reserved_usd, usd("0.9"));
     // Its server lives on: it may still write the receipt.
-    let server = std::fs::File::open(dead.owner_file(&dead_ledger).await.unwrap().unwrap()).unwrap();
+    let owner = dead.owner_file(&dead_ledger).await.unwrap().unwrap();
+    let server = std::fs::File::open(&owner).unwrap();
     server.lock_shared().unwrap();
     drop(dead);
     exceeded(budgets.reserve(&ledger, intent("a", None, usd("0.5"))).await);
     drop(server);
+    // Another test may start a process just now, which has the open file until it runs its program.
+    while std::fs::File::open(&owner).unwrap().try_lock().is_err() {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
     let (other_ledger, other) = house.spender();
     let (one, two) = tokio::join!(
         budgets.reserve(&ledger, intent("a", None, usd("0.5"))),
