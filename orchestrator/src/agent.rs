@@ -1,5 +1,6 @@
 //! Agents: an agent says what it wants to do next; who asked it does that and shows the agent what came of it.
 
+pub mod acp;
 mod model;
 pub mod reference;
 pub mod script;
@@ -7,6 +8,7 @@ pub mod scripted;
 pub mod spec;
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -22,10 +24,9 @@ use tollgate_shared::ledger::LedgerError;
 use tollgate_shared::receipt::Outcome;
 
 use crate::catalogue::{BUILT_IN, COST_REPORT, Catalogue};
-use crate::fleet::account::Account;
 use crate::fleet::{Called, Fleet, failure};
 use crate::session::{History, Said};
-use crate::task::tools::TaskTool;
+use crate::task::TaskCore;
 use script::Expectation;
 use scripted::ScriptedAgent;
 
@@ -98,16 +99,14 @@ pub trait Agent: Send {
 pub struct Conversation<'a> {
     /// Everything that was said and done.
     pub history: &'a History,
-    /// What it can call.
-    pub tools: &'a [TaskTool],
     /// On whose behalf it spends money.
     pub identity: &'a Identity,
     /// What its requests are called in the ledger: [`EntryId::attempt`] of this.
     pub request_id: EntryId,
     /// How long it may take.
     pub time_left: Duration,
-    /// Where what it spends is set aside and recorded.
-    pub(crate) account: &'a Account,
+    /// What it can call, and where what it spends is set aside and recorded.
+    pub(crate) core: &'a Arc<TaskCore>,
 }
 
 /// Why an agent cannot go on.

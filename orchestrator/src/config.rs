@@ -16,6 +16,7 @@ use tollgate_shared::state_dir::StateDir;
 
 pub use price::ForeignPrice;
 
+use crate::agent::acp::config::AgentsConfig;
 use crate::budget::BudgetConfig;
 use crate::gateway::policy::GatewayConfig;
 use crate::model::ModelsConfig;
@@ -110,6 +111,8 @@ pub struct House {
     pub budget: BudgetConfig,
     /// Models under names of the operator's own.
     pub models: ModelsConfig,
+    /// Agents that speak the Agent Client Protocol.
+    pub agents: AgentsConfig,
     /// Where everything is recorded.
     pub state_dir: StateDir,
     /// What is in force, secrets masked.
@@ -156,6 +159,7 @@ impl House {
         let foreign = Settings::<ForeignServers>::load("servers", arguments.config.as_deref())?;
         let budget = Settings::<BudgetConfig>::load("budget", arguments.config.as_deref())?;
         let gateway = Settings::<GatewayConfig>::load("gateway", arguments.config.as_deref())?;
+        let agents = Settings::<AgentsConfig>::load("agents", arguments.config.as_deref())?;
         let models = Settings::<ModelsConfig>::load("models", arguments.config.as_deref())?;
         let workspace = settings.workspace.clone();
         let state_dir = StateDir::choose(arguments.state_dir.as_deref(), &workspace);
@@ -191,6 +195,7 @@ impl House {
             tables_only(&budget.describe()),
             tables_only(&gateway.describe()),
             tables_only(&models.describe()),
+            tables_only(&agents.describe()),
         ]
         .concat();
         Ok(Self {
@@ -201,6 +206,7 @@ impl House {
             gateway: gateway.own,
             budget: budget.own,
             models: models.own,
+            agents: agents.own,
             state_dir,
             description,
         })
@@ -212,7 +218,7 @@ fn tables_only(description: &str) -> String {
     let lines: Vec<&str> = description.lines().filter(|line| !line.starts_with('#')).collect();
     let end = lines.iter().position(|line| line.starts_with("[prices")).unwrap_or(lines.len());
     let text = lines[..end].join("\n");
-    if ["[servers]", "[budget]", "[gateway]", "[models]"].contains(&text.trim()) {
+    if ["[servers]", "[budget]", "[gateway]", "[models]", "[agents]"].contains(&text.trim()) {
         String::new()
     } else {
         format!("\n{text}\n")

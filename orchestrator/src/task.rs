@@ -5,6 +5,7 @@
 
 mod accept;
 mod call;
+pub(crate) use call::OF_AGENT;
 pub mod drive;
 pub(crate) mod files;
 pub mod start;
@@ -13,8 +14,11 @@ pub mod tools;
 mod tree;
 mod verdict;
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use tokio::sync::Mutex;
 use tollgate_shared::identity::Identity;
 use tollgate_shared::ledger::LedgerError;
 use tollgate_shared::money::Money;
@@ -26,11 +30,16 @@ use crate::session::store::{Store, StoreError};
 use crate::session::{Ending, History, Session, VerdictRecord};
 use tools::TaskTool;
 
-/// One task under way in this process: the tools and the agent to do the next step with.
+/// One task under way in this process: its agent, and everything that calls are made with.
 pub struct TaskRun {
+    pub(crate) core: Arc<TaskCore>,
+    pub(crate) agent: AnyAgent,
+}
+
+/// What calls of a task are made with, also by an agent that calls while it is asked.
+pub struct TaskCore {
     pub(crate) store: Store,
     pub(crate) fleet: Fleet,
-    pub(crate) agent: AnyAgent,
     pub(crate) tools: Vec<TaskTool>,
     pub(crate) id: String,
     /// Where relative paths of the configuration start.
@@ -41,6 +50,18 @@ pub struct TaskRun {
     pub(crate) sandbox: Setting,
     /// Held while this process works on the task.
     pub(crate) _lock: std::fs::File,
+    /// The file that every process of this run holds locked while it may do something.
+    pub(crate) owner_file: Option<PathBuf>,
+    /// Held by a call of an agent's own that has an effect.
+    pub(crate) effects: Mutex<()>,
+}
+
+impl Deref for TaskRun {
+    type Target = TaskCore;
+
+    fn deref(&self) -> &TaskCore {
+        &self.core
+    }
 }
 
 /// A step cannot be done, and nothing about the task is to blame.
@@ -105,6 +126,14 @@ pub trait Watch: Send {
 }
 
 impl TaskRun {
+    /// Ends the agent and the servers.
+    pub async fn close(&mut self) {
+        self.agent.close().await;
+        self.core.fleet.close().await;
+    }
+}
+
+impl TaskCore {
     /// Returns everything about the task.
     pub(crate) async fn history(&self) -> Result<History, TaskError> {
         self.store.load(&self.id).await?.ok_or_else(|| TaskError::Gone(self.id.clone()))
@@ -112,10 +141,5 @@ impl TaskRun {
 
     pub(crate) fn identity(&self, session: &Session) -> Identity {
         Identity { agent: session.agent_name.clone(), task_id: Some(session.id.clone()), call_id: None }
-    }
-
-    /// Ends the servers.
-    pub async fn close(&self) {
-        self.fleet.close().await;
     }
 }

@@ -23,8 +23,19 @@ use crate::price::{InvalidPrice, PriceList};
 pub const CONFIG_FILE_NAME: &str = "tollgate.toml";
 
 /// Every table that the file may have.
-pub const TABLES: &[&str] =
-    &["prices", "ralph", "git", "database", "deploy", "orchestrator", "servers", "budget", "gateway", "models"];
+pub const TABLES: &[&str] = &[
+    "prices",
+    "ralph",
+    "git",
+    "database",
+    "deploy",
+    "orchestrator",
+    "servers",
+    "budget",
+    "gateway",
+    "models",
+    "agents",
+];
 
 /// A configuration is a few kilobytes; a file of megabytes is a mistake.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;

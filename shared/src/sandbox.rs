@@ -94,6 +94,8 @@ pub struct Job {
 pub struct Extras {
     /// What it reads from its stdin.
     pub stdin: Option<OwnedFd>,
+    /// Where its stdout goes, for a program that is talked with; [`Finished::stdout`] is empty then, and nothing limits it.
+    pub stdout: Option<OwnedFd>,
     /// Kept open until nothing of the job is left, also when the calling program dies: a lock on it lasts as long.
     pub held: Option<OwnedFd>,
     /// The network of the host.

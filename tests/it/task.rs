@@ -1,5 +1,6 @@
 //! `orchestrator run --task`: an agent in a working tree of its own, whose word counts for nothing.
 
+mod acp;
 mod killed;
 mod model;
 mod world;

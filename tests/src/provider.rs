@@ -63,9 +63,18 @@ struct State {
     requests: Vec<Value>,
     complaints: Vec<String>,
     counted: Counted,
+    /// Whether requests without tools are answered beside the turns: hosts make some of their own.
+    serves_host: bool,
 }
 
 impl Provider {
+    /// Begins to listen for a host, whose requests without tools, for a title, say, take none of `turns`.
+    pub fn start_for_host(turns: impl IntoIterator<Item = Turn>) -> Self {
+        let provider = Self::start(turns);
+        lock(&provider.state).serves_host = true;
+        provider
+    }
+
     /// Begins to listen; behind the last of `turns` it says that it is done.
     pub fn start(turns: impl IntoIterator<Item = Turn>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -121,7 +130,9 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
     let streams = body["stream"] == true;
     let (turn, number) = loop {
         let mut state = lock(state);
-        let turn = state.turns.pop_front().unwrap_or(Turn::Answer("It is done.", Vec::new()));
+        let is_aside = state.serves_host && body["tools"].as_array().is_none_or(Vec::is_empty);
+        let next = if is_aside { None } else { state.turns.pop_front() };
+        let turn = next.unwrap_or(Turn::Answer("It is done.", Vec::new()));
         if let Turn::Wait(time) = turn {
             drop(state);
             std::thread::sleep(time);

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
+use orchestrator::agent::acp::config::AgentsConfig;
 use orchestrator::agent::script::Script;
 use orchestrator::budget::BudgetConfig;
 use orchestrator::config::{ForeignServers, OrchestratorConfig};
@@ -83,6 +84,7 @@ fn config() -> Value {
             "budget": inlined::<BudgetConfig>(),
             "gateway": inlined::<GatewayConfig>(),
             "models": inlined::<ModelsConfig>(),
+            "agents": inlined::<AgentsConfig>(),
         },
     })
 }

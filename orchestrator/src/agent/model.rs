@@ -1,6 +1,6 @@
 //! The agent that asks a model what to do next: every request is paid for from the task's budget, failed ones too.
 
-mod compaction;
+pub(super) mod compaction;
 mod conversation;
 mod provider;
 
@@ -140,7 +140,8 @@ impl Requests<'_> {
 
     /// Makes one request: sets aside what it may cost, and records what it did.
     async fn ask_once(&mut self, prepared: &Prepared) -> Result<Result<Answer, Failure>, Stopped> {
-        let Conversation { account, identity, request_id, .. } = self.conversation;
+        let Conversation { core, identity, request_id, .. } = self.conversation;
+        let account = core.fleet.account();
         let call = PendingCall::named(request_id.attempt(self.made), SERVER, &self.model.id(), identity);
         self.made += 1;
         let (least, most) = self.model.most(prepared.input_tokens, OUTPUT_TOKENS_MIN);

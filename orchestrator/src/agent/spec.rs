@@ -6,6 +6,7 @@ use anyhow::bail;
 use serde::{Deserialize, Serialize};
 use tollgate_shared::identity::Agent as AgentName;
 
+use super::acp::AcpAgent;
 use super::model::ModelAgent;
 use super::script::Script;
 use super::scripted::ScriptedAgent;
@@ -28,10 +29,15 @@ pub enum AgentSpec {
         /// A name that [`Model::find`] knows, looked up again whenever the task goes on: prices and keys change.
         name: String,
     },
+    /// An agent that speaks the Agent Client Protocol.
+    Acp {
+        /// Its table `[agents.<name>]`, read again whenever the task goes on.
+        name: String,
+    },
 }
 
 impl AgentSpec {
-    /// Reads what was written after `--agent`: `scripted:FILE` or `model:NAME`.
+    /// Reads what was written after `--agent`: `scripted:FILE`, `model:NAME` or `acp:NAME`.
     ///
     /// # Errors
     ///
@@ -40,7 +46,8 @@ impl AgentSpec {
         match text.split_once(':') {
             Some(("scripted", file)) => Ok(Self::Scripted { script: Box::new(Script::read(Path::new(file))?) }),
             Some(("model", name)) if !name.is_empty() => Ok(Self::Model { name: name.to_owned() }),
-            _ => bail!("`{text}` is no agent: write scripted:FILE or model:NAME"),
+            Some(("acp", name)) if !name.is_empty() => Ok(Self::Acp { name: name.to_owned() }),
+            _ => bail!("`{text}` is no agent: write scripted:FILE, model:NAME or acp:NAME"),
         }
     }
 
@@ -49,7 +56,7 @@ impl AgentSpec {
     pub fn name(&self) -> AgentName {
         match self {
             Self::Scripted { script } => script.agent.clone(),
-            Self::Model { name } => AgentName { name: name.clone(), role: None },
+            Self::Model { name } | Self::Acp { name } => AgentName { name: name.clone(), role: None },
         }
     }
 
@@ -59,6 +66,7 @@ impl AgentSpec {
         match self {
             Self::Scripted { .. } => "scripted".to_owned(),
             Self::Model { name } => format!("model:{name}"),
+            Self::Acp { name } => format!("acp:{name}"),
         }
     }
 }
@@ -69,10 +77,12 @@ pub enum AnyAgent {
     Scripted(ScriptedAgent),
     /// See [`ModelAgent`].
     Model(Box<ModelAgent>),
+    /// See [`AcpAgent`].
+    Acp(Box<AcpAgent>),
 }
 
 impl AnyAgent {
-    /// Makes the agent that `spec` names, with the models of `house`.
+    /// Makes the agent that `spec` names, with the models and agents of `house`.
     ///
     /// # Errors
     ///
@@ -80,6 +90,7 @@ impl AnyAgent {
     pub async fn new(spec: &AgentSpec, house: &House) -> anyhow::Result<Self> {
         Ok(match spec {
             AgentSpec::Scripted { script } => Self::Scripted(ScriptedAgent::new((**script).clone())),
+            AgentSpec::Acp { name } => Self::Acp(Box::new(AcpAgent::new(name, house)?)),
             AgentSpec::Model { name } => {
                 Self::Model(Box::new(ModelAgent::new(Model::find(name, &house.models)?).await?))
             }
@@ -89,7 +100,20 @@ impl AnyAgent {
     /// Whether asking it costs something.
     #[must_use]
     pub fn is_paid(&self) -> bool {
-        matches!(self, Self::Model(_))
+        matches!(self, Self::Model(_) | Self::Acp(_))
+    }
+
+    /// Whether it makes its calls itself while it is asked.
+    #[must_use]
+    pub fn calls_itself(&self) -> bool {
+        matches!(self, Self::Acp(_))
+    }
+
+    /// Ends what runs of it.
+    pub async fn close(&mut self) {
+        if let Self::Acp(agent) = self {
+            agent.close().await;
+        }
     }
 }
 
@@ -98,6 +122,7 @@ impl Agent for AnyAgent {
         match self {
             Self::Scripted(agent) => agent.reply(conversation).await,
             Self::Model(agent) => agent.reply(conversation).await,
+            Self::Acp(agent) => agent.reply(conversation).await,
         }
     }
 }

@@ -35,7 +35,7 @@ pub(super) struct TaskArguments {
     /// Go on with this session, exactly where it was
     #[arg(long, value_name = "SESSION", conflicts_with_all = ["agent", "repo", "accept"])]
     pub(super) resume: Option<String>,
-    /// Who does it: model:NAME or scripted:FILE
+    /// Who does it: model:NAME, acp:NAME or scripted:FILE
     #[arg(long, value_name = "AGENT")]
     agent: Option<String>,
     /// The repository; the workspace when left out

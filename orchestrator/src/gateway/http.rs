@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rmcp::ServerHandler;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use sha2::{Digest, Sha256};
@@ -57,7 +58,7 @@ pub struct Endpoint {
 struct Token([u8; 32]);
 
 type Body = BoxBody<Bytes, Infallible>;
-type McpService = StreamableHttpService<Front, LocalSessionManager>;
+type McpService<H> = StreamableHttpService<H, LocalSessionManager>;
 
 impl Endpoint {
     /// Checks that nobody but the operator's own programs can reach `address`, or that they have to know `token`.
@@ -95,6 +96,16 @@ impl Endpoint {
         ended: CancellationToken,
         ready: impl FnOnce(SocketAddr),
     ) -> anyhow::Result<()> {
+        self.serve_with(move || Front::new(Arc::clone(&gateway)), ended, ready).await
+    }
+
+    /// Serves what `handler` makes, one of it for each session, until `ended`.
+    pub(crate) async fn serve_with<H: ServerHandler>(
+        self,
+        handler: impl Fn() -> H + Send + Sync + 'static,
+        ended: CancellationToken,
+        ready: impl FnOnce(SocketAddr),
+    ) -> anyhow::Result<()> {
         let listener =
             TcpListener::bind(self.address).await.with_context(|| format!("cannot listen on {}", self.address))?;
         let mut hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
@@ -112,12 +123,8 @@ impl Endpoint {
             .with_allowed_origins(origins)
             .with_cancellation_token(ended.clone())
             .with_max_request_body_bytes(BODY_BYTES_MAX);
-        let fronts = Arc::clone(&gateway);
-        let service = StreamableHttpService::new(
-            move || Ok(Front::new(Arc::clone(&fronts))),
-            Arc::new(LocalSessionManager::default()),
-            config,
-        );
+        let service =
+            StreamableHttpService::new(move || Ok(handler()), Arc::new(LocalSessionManager::default()), config);
         ready(listener.local_addr()?);
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
@@ -161,8 +168,8 @@ impl Token {
     }
 }
 
-async fn answer(
-    service: McpService,
+async fn answer<H: ServerHandler>(
+    service: McpService<H>,
     token: Option<Token>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {

@@ -86,6 +86,22 @@ impl Tokens {
     }
 }
 
+impl Tokens {
+    /// Returns what came since the count was `before`, of a count that only grows.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            input: self.input.saturating_sub(before.input),
+            cache_read: self.cache_read.saturating_sub(before.cache_read),
+            cache_write: self.cache_write.saturating_sub(before.cache_write),
+            output: self.output.saturating_sub(before.output),
+            reasoning: self.reasoning.saturating_sub(before.reasoning),
+            input_unreported: self.input_unreported.saturating_sub(before.input_unreported),
+            output_unreported: self.output_unreported.saturating_sub(before.output_unreported),
+        }
+    }
+}
+
 impl Prices {
     /// Returns what a token costs in a request with so many input tokens.
     #[must_use]

@@ -1,10 +1,12 @@
 //! Sessions as people read them.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::table::{shorten, table};
 use super::task::acceptance;
 use crate::session::{CallRecord, History, Phase, Said, slot};
+use crate::task::OF_AGENT;
 
 /// Returns one session in a few fields.
 #[must_use]
@@ -65,6 +67,7 @@ pub fn replay(history: &History) -> String {
         session.worked_ms / 1000
     ));
     let mut verdicts = history.verdicts.iter();
+    let mut turn_began = Timestamp::MIN;
     for message in &history.messages {
         match &message.said {
             Said::Task { text: task } => text.push_str(&format!("\ntask\n{}\n", indented(task))),
@@ -77,11 +80,15 @@ pub fn replay(history: &History) -> String {
                 if let Some(said) = &reply.text {
                     text.push_str(&format!("\nagent\n{}\n", indented(said)));
                 }
+                let own = history.calls.iter().filter(|call| call.slot.starts_with(OF_AGENT));
+                let of_turn = own.filter(|call| call.begun_at > turn_began && call.begun_at <= message.at);
+                text.push_str(&of_turn.map(call).collect::<String>());
                 for index in 0..reply.calls.len() {
                     text.push_str(&history.call(&slot(message.number, index)).map(call).unwrap_or_default());
                 }
             }
         }
+        turn_began = message.at;
     }
     text.push_str(&verdicts.map(verdict).collect::<String>());
     let last = history.calls.iter().filter(|call| call.slot.starts_with("stage") || call.slot.starts_with("commit"));

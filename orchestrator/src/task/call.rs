@@ -6,7 +6,7 @@ use tollgate_shared::ids::EntryId;
 use tollgate_shared::receipt::{Outcome, Receipt};
 
 use super::tools::{Effect, Route, TaskTool, scoped, take_plan};
-use super::{Event, TaskError, TaskRun, Watch, files, tree};
+use super::{Event, TaskCore, TaskError, Watch, files, tree};
 use crate::agent::{REQUESTS_MAX, cost_report};
 use crate::fleet::failure;
 use crate::session::store::Change;
@@ -14,6 +14,16 @@ use crate::session::{CallAnswer, CallRecord, History, Session};
 
 /// How often a call is made whose server dies: one that dies of the call itself would die for ever.
 const ATTEMPTS_MAX: u32 = 4;
+
+/// How the slots of calls begin that an agent makes itself.
+pub(crate) const OF_AGENT: &str = "agent.";
+
+/// Nobody hears of it while it happens.
+struct Unwatched;
+
+impl Watch for Unwatched {
+    fn event(&mut self, _: &Event<'_>) {}
+}
 
 /// A call that is to be carried out.
 pub(super) struct Due {
@@ -59,7 +69,7 @@ impl Due {
     }
 }
 
-impl TaskRun {
+impl TaskCore {
     /// Carries out `due`, unless that was done already; the answer is saved when this returns.
     pub(super) async fn carry_out(
         &self,
@@ -248,6 +258,33 @@ impl TaskRun {
         Ok(record)
     }
 
+    /// Carries out a call that an agent makes itself while it is asked; written down like every other.
+    pub(crate) async fn call_of_agent(&self, name: &str, arguments: Value) -> Result<CallAnswer, TaskError> {
+        let slot = format!("{OF_AGENT}{}", EntryId::generate());
+        let tool = self.tools.iter().find(|tool| tool.name == name);
+        // One effect after the other: what tells later whether one happened is how things were before it.
+        let _turn = match tool {
+            Some(TaskTool { effect: Effect::Reads, .. }) => None,
+            _ => Some(self.effects.lock().await),
+        };
+        let history = self.history().await?;
+        match Due::wanted(slot.clone(), name, &arguments, tool) {
+            Some(due) => self.carry_out(&history, due, &mut Unwatched).await,
+            None => self.answer_unknown(&history, slot, name, &arguments, &mut Unwatched).await,
+        }
+    }
+
+    /// Finds out what became of calls of an agent's own that nobody waits for any more.
+    pub(super) async fn settle_calls_of_agent(&self, history: &History) -> Result<(), TaskError> {
+        let open = history.calls.iter().filter(|call| call.slot.starts_with(OF_AGENT) && call.answer.is_none());
+        for call in open {
+            let receipt = self.receipt_of(call).await?;
+            let done = receipt.as_ref().is_some_and(|receipt| receipt.outcome == Outcome::Ok);
+            self.ended(history, call.clone(), recovered(done, receipt), &mut Unwatched).await?;
+        }
+        Ok(())
+    }
+
     /// Answers a call of a tool that the agent has not.
     pub(super) async fn answer_unknown(
         &self,
@@ -256,9 +293,9 @@ impl TaskRun {
         name: &str,
         arguments: &Value,
         watch: &mut dyn Watch,
-    ) -> Result<(), TaskError> {
-        if history.call(&slot).is_some_and(|call| call.answer.is_some()) {
-            return Ok(());
+    ) -> Result<CallAnswer, TaskError> {
+        if let Some(answer) = history.call(&slot).and_then(|call| call.answer.clone()) {
+            return Ok(answer);
         }
         let shown: String = name.chars().take(100).collect();
         let nearest = tollgate_shared::config::nearest(&shown, self.tools.iter().map(|tool| tool.name.as_str()));
@@ -275,7 +312,7 @@ impl TaskRun {
             lost: Vec::new(),
         };
         let answer = answered(failure("unknown_tool", &message, hint), Outcome::Refused, None);
-        self.ended(history, call, answer, watch).await.map(drop)
+        self.ended(history, call, answer, watch).await
     }
 }
 

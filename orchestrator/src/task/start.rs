@@ -2,14 +2,16 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use jiff::Timestamp;
+use tokio::sync::Mutex;
 use tollgate_shared::money::Money;
 use tollgate_shared::sandbox::Setting;
 
-use super::{TaskRun, tools};
+use super::{TaskCore, TaskRun, tools};
 use crate::agent::{AgentSpec, AnyAgent};
 use crate::catalogue::Catalogue;
 use crate::config::{House, OWN_SERVERS};
@@ -152,7 +154,7 @@ impl TaskRun {
         let fleet = Fleet::new(&house)?;
         // Written down before anything is started: who resumes waits for what this process leaves behind.
         let owner = fleet.account().budgets().owner_file(fleet.ledger()).await?;
-        session.owner = owner.and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
+        session.owner = owner.as_ref().and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
         store.save(&session.id, vec![Change::Session(Box::new(session.clone()))]).await?;
         let catalogue = Catalogue::merge(fleet.list().await, &house.prices);
         for unavailable in &catalogue.unavailable {
@@ -161,17 +163,19 @@ impl TaskRun {
         let policy = Policy::new(&house.gateway, None, session.agent_name.role.as_deref())?;
         let own: Vec<String> = OWN_SERVERS.iter().map(|name| (*name).to_owned()).collect();
         let agent = AnyAgent::new(&session.agent, &house).await?;
-        Ok(Self {
+        let core = TaskCore {
             tools: tools::of_task(&catalogue, &own, &policy),
             store,
             fleet,
-            agent,
             id: session.id,
             workspace: house.workspace.clone(),
             state: house.state_dir.path().to_owned(),
             sandbox,
             _lock: lock,
-        })
+            owner_file: owner,
+            effects: Mutex::default(),
+        };
+        Ok(Self { core: Arc::new(core), agent })
     }
 
     /// Returns the id of the task.

@@ -1,5 +1,6 @@
 //! The next step of a task, by its phase.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use tollgate_shared::ids::EntryId;
 use tollgate_shared::receipt::Outcome;
 
-use super::call::{Due, is_out_of_money};
+use super::call::{Due, OF_AGENT, is_out_of_money};
 use super::tools::Effect;
 use super::verdict::{Decision, feedback, judge};
 use super::{Event, TaskError, TaskRun, Watch, tree};
@@ -139,7 +140,8 @@ impl TaskRun {
             (next..reply.calls.len()).take_while(|index| reads(index)).take(PARALLEL_MAX).collect();
         if next >= CALLS_MAX {
             let wanted = &reply.calls[next];
-            return self.answer_unknown(history, slot(number, next), &wanted.tool, &wanted.arguments, watch).await;
+            let slot = slot(number, next);
+            return self.answer_unknown(history, slot, &wanted.tool, &wanted.arguments, watch).await.map(drop);
         }
         let due = |index: usize| {
             let wanted = &reply.calls[index];
@@ -162,7 +164,8 @@ impl TaskRun {
         }
         let Some(due) = due(next) else {
             let wanted = &reply.calls[next];
-            return self.answer_unknown(history, slot(number, next), &wanted.tool, &wanted.arguments, watch).await;
+            let slot = slot(number, next);
+            return self.answer_unknown(history, slot, &wanted.tool, &wanted.arguments, watch).await.map(drop);
         };
         let answer = self.carry_out(history, due, watch).await?;
         if is_out_of_money(&answer) {
@@ -179,13 +182,14 @@ impl TaskRun {
         let call_id = asking.as_ref().and_then(|asking| asking.call_id.parse().ok());
         let time_left = Duration::from_millis(session.timeout_ms.saturating_sub(session.worked_ms).max(1));
         let identity = self.identity(session);
+        self.settle_calls_of_agent(history).await?;
+        let core = Arc::clone(&self.core);
         let conversation = Conversation {
             history,
-            tools: &self.tools,
             identity: &identity,
             request_id: call_id.unwrap_or_else(EntryId::generate),
             time_left,
-            account: self.fleet.account(),
+            core: &core,
         };
         // Who watches the time itself records what was spent until then.
         let reply = match tokio::time::timeout(time_left + ASKING_GRACE, self.agent.reply(conversation)).await {
@@ -202,6 +206,7 @@ impl TaskRun {
                 if let Said::Agent(Reply { text: Some(text), .. }) = &message.said {
                     watch.event(&Event::Said(text));
                 }
+                self.tell_calls_of_agent(history, watch).await?;
                 // What it cost stands in the message.
                 changes.extend(asking.map(|asking| answered_asking(asking, number)));
                 changes.push(Change::Message(Box::new(message)));
@@ -216,6 +221,20 @@ impl TaskRun {
                 self.end(history, ending, error.reason, watch).await
             }
         }
+    }
+
+    /// Tells of the calls that the agent made while it was asked.
+    async fn tell_calls_of_agent(&self, before: &History, watch: &mut dyn Watch) -> Result<(), TaskError> {
+        if !self.agent.calls_itself() {
+            return Ok(());
+        }
+        let now = self.history().await?;
+        for call in now.calls.iter().filter(|call| call.slot.starts_with(OF_AGENT) && before.call(&call.slot).is_none())
+        {
+            watch.event(&Event::Calling { tool: &call.tool });
+            watch.event(&Event::Called { call, cost: now.cost() });
+        }
+        Ok(())
     }
 
     /// Looks at what the agent made: its word for it counts for nothing.

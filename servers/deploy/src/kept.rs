@@ -85,6 +85,7 @@ impl Kept<'_> {
             held: Some(self.turn),
             network: self.rights.is_some_and(|rights| rights.network),
             keeps_end: true,
+            ..Extras::default()
         };
         let finished = sandbox.run_with(&job, extras, stop)?;
         Ok((finished.ended, printable_end(&finished.stdout)))

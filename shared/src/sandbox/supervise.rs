@@ -144,13 +144,22 @@ pub(super) fn run(
     }
     let begun = Instant::now();
     let broken = |error: io::Error| SandboxError::Broken(error.to_string());
-    let Extras { stdin, held, network, keeps_end } = extras;
-    let (stdout, stdout_writer) = Output::new(job.limits.output_bytes, keeps_end).map_err(broken)?;
+    let Extras { stdin, stdout: talks_to, held, network, keeps_end } = extras;
+    let (mut stdout, stdout_writer) = Output::new(job.limits.output_bytes, keeps_end).map_err(broken)?;
     let (mut stderr, mut stderr_writer) = Output::new(job.limits.output_bytes, keeps_end).map_err(broken)?;
-    if keeps_end {
-        stderr_writer = stdout_writer.try_clone().map_err(broken)?;
-        stderr.is_closed = true;
-    }
+    let stdout_writer = match talks_to {
+        Some(file) => {
+            stdout.is_closed = true;
+            Stdio::from(file)
+        }
+        None => {
+            if keeps_end {
+                stderr_writer = stdout_writer.try_clone().map_err(broken)?;
+                stderr.is_closed = true;
+            }
+            Stdio::from(stdout_writer)
+        }
+    };
     let (control, far_end) = UnixStream::pair().map_err(broken)?;
     let child = Command::new("/proc/self/exe")
         .args([HELPER_ARGUMENT, "keeper"])

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::conversation::{Prepared, since_summary, task, tokens_in};
 use crate::model::Model;
 use crate::session::{CallRecord, History, Said, slot};
+use crate::task::OF_AGENT;
 use crate::task::tools::UPDATE_PLAN;
 
 /// How many of the last calls are told one by one.
@@ -41,7 +42,7 @@ pub(super) fn notes_request(model: &Model, history: &History) -> Prepared {
 }
 
 /// Returns what takes the place of everything said before.
-pub(super) fn summary(history: &History, notes: Option<&str>) -> String {
+pub(in crate::agent) fn summary(history: &History, notes: Option<&str>) -> String {
     let mut text = String::from(
         "The conversation so far was shortened to this. The working tree is as you left it.\n\n# The task\n\n",
     );
@@ -98,15 +99,10 @@ fn changed(history: &History) -> Vec<String> {
     paths
 }
 
-/// Returns the agent's own calls, in the order of the conversation.
+/// Returns the agent's own calls, in the order of their beginning: those it asked for, and those it made itself.
 fn agent_calls(history: &History) -> impl Iterator<Item = &CallRecord> {
-    history.messages.iter().flat_map(move |message| {
-        let calls = match &message.said {
-            Said::Agent(reply) => reply.calls.len(),
-            _ => 0,
-        };
-        (0..calls).filter_map(move |index| history.call(&slot(message.number, index)))
-    })
+    let asked_for = |call: &&CallRecord| call.slot.starts_with(|first: char| first.is_ascii_digit());
+    history.calls.iter().filter(move |call| asked_for(call) || call.slot.starts_with(OF_AGENT))
 }
 
 /// Returns everything since the last summary, an entry each, none of them long.

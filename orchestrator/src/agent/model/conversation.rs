@@ -23,6 +23,7 @@ pub(super) struct Prepared {
 pub(super) fn prepare(model: &Model, conversation: &Conversation<'_>) -> Prepared {
     let history = conversation.history;
     let tools: Vec<Tool> = conversation
+        .core
         .tools
         .iter()
         .map(|tool| {
