@@ -75,6 +75,8 @@ pub struct Occasion {
     pub folder: PathBuf,
     /// Its lock, which every program keeps until nothing of it is left.
     pub turn: Arc<LockedDirectory>,
+    /// Larger than that of everything that the target was told before.
+    pub number: i64,
     /// What should run.
     pub release: Option<ReleaseName>,
     /// What ran before it.

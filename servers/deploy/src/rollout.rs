@@ -322,6 +322,7 @@ fn forward(turn: &Turn, record: &Record) -> Occasion {
         environment: record.environment.clone(),
         folder: turn.directory.path().to_owned(),
         turn: Arc::clone(&turn.directory),
+        number: turn.next_number(),
         release: Some(record.release.clone()),
         previous: record.previous.clone(),
         is_return: record.kind == Kind::Rollback,

@@ -132,6 +132,14 @@ pub struct Filter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fence(i64);
 
+impl Fence {
+    /// Returns its number, which is larger than that of everybody who had the right before.
+    #[must_use]
+    pub fn number(self) -> i64 {
+        self.0
+    }
+}
+
 /// The history cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -206,17 +214,21 @@ impl Store {
 
     /// Takes the right to write about one service, away from whoever had it.
     ///
+    /// Its number is a time at least, since other hosts remember the last one: a history that begins anew must not be behind
+    /// the one before.
+    ///
     /// # Errors
     ///
     /// [`StoreError`].
     pub async fn take_fence(&self, environment: &str, service: &ServiceName) -> Result<Fence, StoreError> {
         let mut open = self.open().await?;
         let token = sqlx::query_scalar(
-            "INSERT INTO fence (environment, service, token) VALUES (?, ?, 1)
-             ON CONFLICT (environment, service) DO UPDATE SET token = token + 1 RETURNING token",
+            "INSERT INTO fence (environment, service, token) VALUES (?1, ?2, ?3)
+             ON CONFLICT (environment, service) DO UPDATE SET token = max(token + 1, ?3) RETURNING token",
         )
         .bind(environment)
         .bind(service.as_str())
+        .bind(Timestamp::now().as_second())
         .fetch_one(open.get()?)
         .await?;
         Ok(Fence(token))

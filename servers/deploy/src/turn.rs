@@ -1,6 +1,7 @@
 //! One turn at a time: the right to work on one service in one environment.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use tollgate_shared::error_chain::Chain;
@@ -29,9 +30,21 @@ pub struct Turn {
     pub directory: Arc<LockedDirectory>,
     /// Its right to write history.
     pub fence: Fence,
+    /// How many things the target was told so far.
+    told: Arc<AtomicI64>,
 }
 
+/// How many things a target is told in one turn at most: a few for what is unfinished, and a few for what is new.
+const TOLD_MAX: i64 = 1_000;
+
 impl Turn {
+    /// Returns a number for the next thing that the target is told, larger than all before, in this turn and in others.
+    #[must_use]
+    pub fn next_number(&self) -> i64 {
+        let told = self.told.fetch_add(1, Ordering::Relaxed).min(TOLD_MAX - 1);
+        self.fence.number().saturating_mul(TOLD_MAX).saturating_add(told)
+    }
+
     /// Takes the turn, with the folder made where it is missing.
     ///
     /// # Errors
@@ -83,7 +96,8 @@ impl Turn {
         directory: LockedDirectory,
     ) -> Result<Self, Refusal> {
         let fence = store.take_fence(&environment.name, service).await?;
-        Ok(Self { environment: environment.clone(), service: service.clone(), directory: Arc::new(directory), fence })
+        let (environment, service, directory) = (environment.clone(), service.clone(), Arc::new(directory));
+        Ok(Self { environment, service, directory, fence, told: Arc::default() })
     }
 
     /// Runs `work` on the folder where blocking is allowed; the turn lasts at least as long.

@@ -3,7 +3,9 @@
 //! A program that the server is killed in would go on a second later and change the target then: what is seen is that
 //! it does not outlive the server.
 //!
-//! `TOLLGATE_CRASH_ROUNDS` sets the rounds per target, `TOLLGATE_CRASH_SEED` the seed.
+//! `TOLLGATE_CRASH_ROUNDS` sets the rounds per target, `TOLLGATE_CRASH_SEED` the seed. Much of a round is waiting for what goes
+//! on a second later, so `TOLLGATE_CRASH_WORLDS` shares the rounds among that many worlds at once, each with a seed, a
+//! workspace and, for another host, an SSH server of its own.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,6 +14,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, json};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tollgate_tests::mcp_process::McpProcess;
 
@@ -102,12 +105,52 @@ async fn settled(server: &McpProcess) -> Vec<String> {
     }
 }
 
-async fn matrix(target: &str, kills: &[&str], sshd: Option<&Sshd>) {
+/// How the deployments of the rounds ended, by their states.
+type Seen = BTreeMap<String, u32>;
+
+/// Goes through the rounds in as many worlds as are wanted.
+async fn matrix(target: &'static str, kills: &'static [&'static str]) {
+    let (rounds, worlds) = (number("TOLLGATE_CRASH_ROUNDS", 16), number("TOLLGATE_CRASH_WORLDS", 1).max(1));
+    let seed = number("TOLLGATE_CRASH_SEED", 0x7011_6a7e);
+    let begun = Instant::now();
+    let mut running = JoinSet::new();
+    for world in 0..worlds {
+        let sshd = if target == "ssh" {
+            let Some(sshd) = Sshd::start() else { return };
+            Some(sshd)
+        } else {
+            None
+        };
+        let mine = rounds / worlds + u64::from(world < rounds % worlds);
+        let random = Random(seed ^ world.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        running.spawn(async move { survived(target, kills, sshd.as_ref(), random, mine).await });
+    }
+    let mut all = Seen::new();
+    while let Some(ended) = running.join_next().await {
+        for (state, count) in ended.unwrap() {
+            *all.entry(state).or_default() += count;
+        }
+    }
+    eprintln!("{target}: {rounds} rounds in {worlds} worlds, seed {seed:#x}, {:?}: {all:?}", begun.elapsed());
+}
+
+/// Goes through `rounds` rounds in one world.
+async fn survived(target: &str, kills: &[&str], sshd: Option<&Sshd>, mut random: Random, rounds: u64) -> Seen {
     let world = world(target, sshd);
-    let mut random = Random(number("TOLLGATE_CRASH_SEED", 0x7011_6a7e));
-    let mut live: Option<String> = None;
-    let mut seen = BTreeMap::<String, u32>::new();
-    for round in 0..number("TOLLGATE_CRASH_ROUNDS", 16) {
+    let mut seen = Seen::new();
+    // How long a whole one takes, here and now: the kills are spread over that, and a little longer.
+    world.build("dist", "first", "exit 0");
+    let server = world.start();
+    server.tools().await;
+    let begun = Instant::now();
+    server.ok("deploy", dist("dev", "first")).await;
+    let mut whole = begun.elapsed();
+    let mut live = Some("first".to_owned());
+    drop(server);
+    for round in 0..rounds {
+        if round > 0 && round % 25 == 0 {
+            eprintln!("{target}: {round} of {rounds} rounds in one world: {seen:?}");
+        }
         let sick = random.below(3) == 0;
         let version = format!("{round}{}", if sick { "-sick" } else { "" });
         world.build("dist", &version, if sick { "exit 1" } else { "exit 0" });
@@ -123,12 +166,13 @@ async fn matrix(target: &str, kills: &[&str], sshd: Option<&Sshd>) {
         let longest = Duration::from_micros(if kill.is_some() {
             20_000_000
         } else {
-            random.below(if sshd.is_some() { 2_000_000 } else { 160_000 })
+            random.below(u64::try_from(whole.as_micros()).unwrap() * 5 / 4)
         });
+        let begun = Instant::now();
         {
             let deploying = server.try_call("deploy", dist("dev", &version), Map::new());
             tokio::select! {
-                _ = deploying => {}
+                _ = deploying => if !sick && kill.is_none() { whole = begun.elapsed() },
                 () = sleep(longest) => {}
                 () = paused(&world) => {}
             }
@@ -170,19 +214,19 @@ async fn matrix(target: &str, kills: &[&str], sshd: Option<&Sshd>) {
     let server = world.start();
     server.ok("deploy", dist("dev", "last")).await;
     assert!(world.releases("dev").iter().all(|name| !name.starts_with('.')), "{:?}", world.releases("dev"));
-    eprintln!("{target}: {seen:?}");
     let status = server.ok("deployment_status", json!({"environment": "dev"})).await;
     assert_eq!(status["live"][0].get("current"), None);
+    seen
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn release_directory_with_reload_survives_every_kill() {
-    matrix("release-directory", &["before-reload", "after-reload"], None).await;
+    matrix("release-directory", &["before-reload", "after-reload"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn command_target_survives_every_kill() {
-    let kills = [
+    const KILLS: [&str; 8] = [
         "before-validate",
         "after-validate",
         "before-deploy",
@@ -192,11 +236,10 @@ async fn command_target_survives_every_kill() {
         "before-rollback",
         "after-rollback",
     ];
-    matrix("command", &kills, None).await;
+    matrix("command", &KILLS).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn other_host_survives_every_kill() {
-    let Some(sshd) = Sshd::start() else { return };
-    matrix("ssh", &["before-reload", "after-reload"], Some(&sshd)).await;
+    matrix("ssh", &["before-reload", "after-reload"]).await;
 }

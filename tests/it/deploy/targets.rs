@@ -319,6 +319,37 @@ async fn release_goes_to_another_host_and_back() {
     assert!(kept <= 4, "{kept} releases are kept over there");
 }
 
+/// Loses the connection of one switch, which the file `late` asks for, and keeps what was sent with it.
+const LATE: &str = r#"#!/bin/sh
+cd "$(dirname "$0")"
+for part; do last=$part; done
+case $last in *"ln -s"*) if rm late 2>/dev/null; then printf '%s\0' "$@" >sent; exit 255; fi ;; esac
+exec ssh "$@"
+"#;
+
+/// What a connection that was lost had sent may begin on the other host at any time after that.
+#[tokio::test]
+async fn what_was_sent_earlier_changes_nothing_on_another_host_later() {
+    let Some(sshd) = Sshd::start() else { return };
+    let world = World::new();
+    let late = script(&world, "late-ssh", LATE);
+    let environment = sshd.environment(&world, "known", RELOADED);
+    world.configure(&environment.replace("\nhost = ", &format!("\nprogram = ['{late}']\nhost = ")));
+    let server = world.start();
+    let there = || fs::read_to_string(world.path("remote/its own/shop/current/content")).unwrap_or_default();
+    assert_eq!(deploy(&world, &server, "1").await, "live");
+    fs::write(world.path("late"), "").unwrap();
+    assert_eq!(deploy(&world, &server, "2").await, "target_failed");
+    assert_eq!((there(), world.current("dev").as_deref()), ("1".into(), Some("1")));
+    let sent = fs::File::open(world.path("sent")).unwrap();
+    let replayed = Command::new("xargs").args(["-0", "ssh"]).stdin(sent).output().unwrap();
+    let said = String::from_utf8_lossy(&replayed.stdout);
+    assert!(!replayed.status.success() && said.contains("something later"), "{replayed:?}");
+    assert_eq!(there(), "1");
+    assert_eq!(deploy(&world, &server, "3").await, "live");
+    assert_eq!(there(), "3");
+}
+
 #[tokio::test]
 async fn host_that_is_not_known_gets_nothing() {
     let Some(sshd) = Sshd::start() else { return };

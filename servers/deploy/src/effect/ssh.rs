@@ -1,7 +1,8 @@
 //! A folder of releases on another host, over `ssh`: copied, verified there by SHA-256, and switched by a rename.
 //!
 //! The other host needs `sh`, `tar`, `sha256sum`, `find`, `flock` and an `mv` with `-T`; nothing of Tollgate's. What a
-//! server started there goes on when it dies, so each script takes a lock there, and keeps it while what it starts runs.
+//! server started there goes on when it dies, and may even begin after that: so each script takes a lock there, keeps it while
+//! what it starts runs, and does nothing once something later has been there.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -15,16 +16,24 @@ use crate::config::SshConfig;
 use crate::names::ReleaseName;
 use crate::tree::Tree;
 
+/// Takes the lock, and sees to it that nothing that was sent earlier does anything afterwards.
+const ENTER: &str = r#"exec 9>.lock
+flock -w 60 9 || { echo "another process is at work there"; exit 1; }
+last=$(cat .turn 2>/dev/null || true)
+case $last in ''|*[!0-9]*) last=0 ;; esac
+[ "$turn" -ge "$last" ] || { echo "something later has been there, from another server or one whose clock is ahead"; exit 1; }
+printf '%s\n' "$turn" >.turn-new
+mv -- .turn-new .turn"#;
+
 /// Brings a release's files, from stdin, to `releases/$2`, whole or not at all. Whoever is here has the turn, so what
-/// is half done is somebody's who died.
+/// is half done is somebody's who died. What is written to other file systems is not waited for, where `sync` can tell.
 const PUT: &str = r#"set -eu
 umask 022
 path=$1 release=$2 id=$3 count=$4
 export LC_ALL=C
 mkdir -p -- "$path/releases"
 cd -- "$path"
-exec 9>.lock
-flock -w 60 9 || { echo "another process is at work there"; exit 1; }
+@enter@
 rm -rf -- releases/.incoming-*
 incoming=$PWD/releases/.incoming-$id
 mkdir -- "$incoming"
@@ -41,14 +50,13 @@ if ! { [ -d "releases/$release" ] && is_whole "releases/$release"; }; then
     mv -- "$incoming/files" "releases/$release"
 fi
 rm -rf -- "$incoming"
-sync
+sync -f . releases 2>/dev/null || sync
 "#;
 
 /// Makes `current` lead to `releases/$2`, or to nothing, in one step.
 const SWITCH: &str = r#"set -eu
 cd -- "$1"
-exec 9>.lock
-flock -w 60 9 || { echo "another process is at work there"; exit 1; }
+@enter@
 if [ -n "$2" ]; then
     [ -d "releases/$2" ] || { echo "the release is not there"; exit 1; }
     rm -rf -- .current-*
@@ -57,7 +65,7 @@ if [ -n "$2" ]; then
 else
     rm -f -- current
 fi
-sync
+sync -f . 2>/dev/null || sync
 shift 3
 [ $# -eq 0 ] || "$@" 9>&-
 "#;
@@ -65,8 +73,7 @@ shift 3
 /// Removes releases, never the current one.
 const DISCARD: &str = r#"set -eu
 cd -- "$1"
-exec 9>.lock
-flock -w 60 9 || { echo "another process is at work there"; exit 1; }
+@enter@
 shift
 current=$(readlink current || true)
 for release; do
@@ -196,7 +203,8 @@ impl Host {
         let mut command = self.program.clone();
         command.extend(["--".to_owned(), self.destination.clone()]);
         // The other side's shell splits what it is given, so each part is quoted for it.
-        let mut line = format!("exec sh -c {} tollgate", quoted(script));
+        let script = format!("turn={}\n{}", occasion.number, script.replace("@enter@", ENTER));
+        let mut line = format!("exec sh -c {} tollgate", quoted(&script));
         for argument in arguments {
             line.push(' ');
             line.push_str(&quoted(argument));
