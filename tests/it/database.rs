@@ -7,5 +7,6 @@ mod limits;
 mod masking;
 mod mysql;
 mod postgres;
+mod types;
 mod uses;
 mod world;

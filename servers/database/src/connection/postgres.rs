@@ -26,7 +26,6 @@ use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Column as _, ConnectOptions, Either, Executor, Row, Statement as _, TypeInfo, ValueRef};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
-use tollgate_shared::error_chain::Chain;
 use tollgate_shared::refusal::Refusal;
 
 use super::fresh::Fresh;
@@ -319,13 +318,18 @@ impl Postgres {
             Some(Either::Left(types)) => types.iter().map(|known| known.oid().unwrap_or(Oid(25))).collect(),
             _ => Vec::new(),
         };
+        let mut odd = vec![values::BOX];
+        if prepared.columns().iter().any(|column| values::may_be_odd(column.type_info())) {
+            const ODD: &str = "SELECT oid FROM pg_catalog.pg_type WHERE typdelim <> ','";
+            odd = sqlx::query_scalar(ODD).fetch_all(lease.connection()).await.map_err(|error| self.refusal(&error))?;
+        }
         let columns: Vec<Described1> = prepared
             .columns()
             .iter()
             .map(|column| Described1 {
                 name: column.name().to_owned(),
                 shown: column.type_info().name().to_ascii_lowercase(),
-                r#type: values::Type::of(column.type_info()),
+                r#type: values::Type::of(column.type_info(), &odd),
             })
             .collect();
         if columns.is_empty() {
@@ -356,7 +360,8 @@ impl Postgres {
         let missing: Vec<Oid> = types.iter().filter(|oid| known(oid).is_none()).copied().collect();
         if !missing.is_empty() {
             let named: Vec<(Oid, String)> =
-                sqlx::query_as("SELECT oid, format_type(oid, NULL) FROM unnest($1::oid[]) AS oid")
+                // Without a length of its own, which `character` and `bit` would have: one.
+                sqlx::query_as("SELECT oid, format_type(oid, -1) FROM unnest($1::oid[]) AS oid")
                     .bind(missing)
                     .fetch_all(lease.connection())
                     .await
@@ -369,8 +374,8 @@ impl Postgres {
     /// Says what went wrong, without where the server is and who asks.
     fn refusal(&self, error: &sqlx::Error) -> Refusal {
         let sqlx::Error::Database(database) = error else {
-            // What sqlx says of the types that it does not know: multiranges.
-            if Chain(error).to_string().contains("unknown type code") {
+            // What sqlx says of what it cannot read in the catalogue of types: multiranges, and `NULL` as a label of an enum.
+            if matches!(error, sqlx::Error::ColumnDecode { .. }) {
                 return Refusal::failed(
                     "unsupported_type",
                     "a column is of a type that cannot be read as it is, such as a multirange",
@@ -399,6 +404,12 @@ impl Postgres {
                 "sort, group or join fewer rows at once",
             ),
             ("54", _) => Refusal::failed("value_too_large", message, "ask for less at once"),
+            // A NUL in a parameter has the same code.
+            (_, "22021") if !message.contains("0x00") => Refusal::failed(
+                "unsupported_type",
+                format!("a text is not UTF-8, in a database without an encoding: {message}"),
+                "read its bytes in the query: `convert_to(column, 'SQL_ASCII')`",
+            ),
             (_, "42501") => Refusal::failed(
                 "query_failed",
                 message,

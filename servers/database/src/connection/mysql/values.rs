@@ -45,14 +45,15 @@ pub(super) fn made(row: &MySqlRow, index: usize) -> Result<Made<'_>, sqlx::Error
     let known = value.type_info().name().to_owned();
     // Text that is compared by its bytes has the flag of bytes, but a collation of its own.
     let is_text = <str as Type<MySql>>::compatible(&value.type_info());
+    // Not every name says so: an unsigned TINYINT(1) is called BOOLEAN.
+    let unsigned = known.ends_with("UNSIGNED") || <u64 as Type<MySql>>::compatible(&value.type_info());
     // A date of zeros is NULL to the driver, and a value here; only what has no bytes at all is NULL.
     let Ok(bytes) = <&[u8] as Decode<MySql>>::decode(value) else { return Ok(Made::Null) };
     let of_bytes = ["BINARY", "VARBINARY", "BLOB", "TINYBLOB", "MEDIUMBLOB", "LONGBLOB"].contains(&known.as_str());
-    Ok(if is_text && of_bytes { Made::Text(bytes) } else { read(&known, bytes) })
+    Ok(if is_text && of_bytes { Made::Text(bytes) } else { read(&known, unsigned, bytes) })
 }
 
-fn read<'a>(known: &str, bytes: &'a [u8]) -> Made<'a> {
-    let unsigned = known.ends_with("UNSIGNED");
+fn read<'a>(known: &str, unsigned: bool, bytes: &'a [u8]) -> Made<'a> {
     let written = |text: String| Made::Written(text, None);
     match known.trim_end_matches(" UNSIGNED") {
         "BOOLEAN" | "TINYINT" | "SMALLINT" | "MEDIUMINT" | "INT" | "BIGINT" | "YEAR" => {

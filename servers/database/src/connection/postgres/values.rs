@@ -2,9 +2,16 @@
 
 use serde_json::{Number, Value};
 use sqlx::TypeInfo;
+use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgTypeInfo, PgTypeKind};
 
 use crate::rows::{Cell, EXACT_MAX};
+
+/// `box`, the one type of PostgreSQL's own whose arrays are not parted by commas, which its values have in them.
+pub(super) const BOX: Oid = Oid(603);
+
+/// The first of the types that are not PostgreSQL's own.
+const OWN_TYPES_END: u32 = 16_384;
 
 /// How deep arrays may be; PostgreSQL's own limit.
 const DIMENSIONS_MAX: usize = 6;
@@ -43,9 +50,13 @@ pub(super) enum Made<'a> {
 }
 
 impl Type {
-    pub(super) fn of(info: &PgTypeInfo) -> Self {
+    /// Reads a type; the arrays of `odd` ones are not parted by commas, so their text is left as it is.
+    pub(super) fn of(info: &PgTypeInfo, odd: &[Oid]) -> Self {
         if let PgTypeKind::Array(element) = info.kind() {
-            return Self::Array(Box::new(Self::of(element)));
+            return match element.oid() {
+                Some(oid) if !odd.contains(&oid) => Self::Array(Box::new(Self::of(element, odd))),
+                _ => Self::Other,
+            };
         }
         match info.name() {
             "INT2" | "INT4" | "INT8" | "OID" => Self::Integer,
@@ -73,6 +84,13 @@ impl Made<'_> {
     }
 }
 
+/// Whether only the catalogue knows by what the elements of this type's values are parted.
+pub(super) fn may_be_odd(info: &PgTypeInfo) -> bool {
+    let PgTypeKind::Array(element) = info.kind() else { return false };
+    matches!(element.kind(), PgTypeKind::Simple | PgTypeKind::Domain(_))
+        && element.oid().is_none_or(|oid| oid.0 >= OWN_TYPES_END)
+}
+
 /// Returns the value that `text` is, of which the server has shown `characters` at most.
 pub(super) fn cell<'a>(text: Option<&'a str>, r#type: &Type, characters: usize) -> Made<'a> {
     let Some(text) = text else { return Made::Null };
@@ -85,7 +103,10 @@ pub(super) fn cell<'a>(text: Option<&'a str>, r#type: &Type, characters: usize) 
         Type::Bytes => text.strip_prefix("\\x").map(|digits| Made::Bytes(unhex(digits))),
         Type::Decimal => Some(Made::Text(text, Some("decimal_as_text"))),
         Type::Json => Some(Made::Text(text, Some("json_as_text"))),
-        Type::Array(element) if whole => array(text, element).map(|value| Made::Value(value, encoding(element))),
+        Type::Array(element) if whole => array(text, element).map(|value| {
+            let encoding = encoding(element, &value);
+            Made::Value(value, encoding)
+        }),
         Type::Array(_) | Type::Text | Type::Other => None,
     };
     made.unwrap_or(Made::Text(text, None))
@@ -105,12 +126,20 @@ fn unhex(digits: &str) -> Vec<u8> {
 }
 
 /// How the elements of an array are written where JSON has no form of its own for them.
-fn encoding(element: &Type) -> Option<&'static str> {
+fn encoding(element: &Type, value: &Value) -> Option<&'static str> {
     match element {
         Type::Decimal => Some("decimal_as_text"),
         Type::Json => Some("json_as_text"),
-        Type::Array(inner) => encoding(inner),
+        Type::Integer => has_text(value).then_some("integer_as_text"),
+        Type::Real => has_text(value).then_some("real_as_text"),
         _ => None,
+    }
+}
+
+fn has_text(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.iter().any(has_text),
+        value => value.is_string(),
     }
 }
 
@@ -151,7 +180,7 @@ fn nested(rest: &mut &str, r#type: &Type, depth: usize) -> Option<Value> {
             let end = rest.find([',', '}'])?;
             let item = match &rest[..end] {
                 "NULL" => Value::Null,
-                bare if bare.contains(['\\', '"', '{', ';']) => return None,
+                bare if bare.contains(['\\', '"', '{']) => return None,
                 bare => element(bare, r#type),
             };
             *rest = &rest[end..];
@@ -205,7 +234,8 @@ mod tests {
             read(r#"{a,"b c","d\"\\,}","NULL",""}"#, Type::Text),
             Some(json!(["a", "b c", "d\"\\,}", "NULL", ""]))
         );
-        for text in ["", "{", "{1", "{1,", "[0:1]={1,2}", "{1}}", "{(1,2);(3,4)}", r#"{"a}"#, &"{".repeat(100_000)] {
+        assert_eq!(read("{a;b,c}", Type::Text), Some(json!(["a;b", "c"])));
+        for text in ["", "{", "{1", "{1,", "[0:1]={1,2}", "{1}}", r#"{"a}"#, &"{".repeat(100_000)] {
             assert_eq!(read(text, Type::Integer), None, "{text}");
         }
     }
