@@ -1,5 +1,7 @@
 //! Masked columns and hidden tables: on every engine, attacks beside uses.
 
+mod generated;
+
 use std::fs;
 use std::path::PathBuf;
 
