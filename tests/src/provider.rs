@@ -68,7 +68,7 @@ struct State {
 }
 
 impl Provider {
-    /// Begins to listen for a host, whose requests without tools, for a title, say, take none of `turns`.
+    /// Begins to listen for a host, whose requests for purposes of its own take none of `turns`.
     pub fn start_for_host(turns: impl IntoIterator<Item = Turn>) -> Self {
         let provider = Self::start(turns);
         lock(&provider.state).serves_host = true;
@@ -130,7 +130,7 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
     let streams = body["stream"] == true;
     let (turn, number) = loop {
         let mut state = lock(state);
-        let is_aside = state.serves_host && body["tools"].as_array().is_none_or(Vec::is_empty);
+        let is_aside = state.serves_host && is_aside(&body);
         let next = if is_aside { None } else { state.turns.pop_front() };
         let turn = next.unwrap_or(Turn::Answer("It is done.", Vec::new()));
         if let Turn::Wait(time) = turn {
@@ -191,6 +191,13 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
             }
         }
     }
+}
+
+/// Whether a host asks this for a purpose of its own: a title, a suggestion of what its user might type.
+fn is_aside(body: &Value) -> bool {
+    let has_tools = body["tools"].as_array().is_some_and(|tools| !tools.is_empty());
+    let last = body["messages"].as_array().and_then(|messages| messages.last());
+    !has_tools || last.is_some_and(|message| message["content"].to_string().contains("[SUGGESTION MODE"))
 }
 
 fn answer(

@@ -282,9 +282,14 @@ fn responses(number: u64, text: &str, calls: &[(&str, String)], usage: &Counted)
             "content": [{ "type": "output_text", "text": text, "annotations": [] }] }));
     }
     for (index, (name, arguments)) in calls.iter().enumerate() {
-        output
-            .push(json!({ "type": "function_call", "id": format!("fc_{number}_{index}"), "call_id": id(number, index),
-            "status": "completed", "name": name, "arguments": arguments }));
+        let mut call = json!({ "type": "function_call", "id": format!("fc_{number}_{index}"), "call_id": id(number, index),
+            "status": "completed", "name": name, "arguments": arguments });
+        // Tools of one server may be in a namespace.
+        if let Some((namespace, name)) = name.split_once('/') {
+            call["namespace"] = json!(namespace);
+            call["name"] = json!(name);
+        }
+        output.push(call);
     }
     json!({ "id": format!("resp_{number}"), "object": "response", "created_at": 1, "status": "completed", "model": "fake",
         "output": output, "usage": { "input_tokens": usage.input + usage.cache_read,

@@ -37,6 +37,9 @@ pub struct AgentConfig {
     /// What it is permitted when it asks. It works in a sandbox with the working tree alone, whatever it is permitted.
     #[serde(default = "allow_default")]
     pub allow: Vec<Permission>,
+    /// The mode of its own that its session is put into, where its own choice is another: one that asks for permission.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
     /// What one turn may cost, in US dollars; set aside before, and the turn is cancelled beyond it.
     #[serde(default = "turn_default")]
     pub turn_usd: Money,

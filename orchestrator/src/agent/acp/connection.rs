@@ -10,8 +10,8 @@ use agent_client_protocol::v1::schema::{
     CancelNotification, ClientCapabilities, ContentBlock, FileSystemCapabilities, HttpHeader, InitializeRequest,
     McpServer, McpServerHttp, NewSessionRequest, PermissionOptionKind, PromptRequest, PromptResponse,
     ReadTextFileRequest, ReadTextFileResponse, RequestPermissionOutcome, RequestPermissionRequest,
-    RequestPermissionResponse, SelectedPermissionOutcome, SessionNotification, SessionUpdate, TextContent, ToolKind,
-    WriteTextFileRequest, WriteTextFileResponse,
+    RequestPermissionResponse, SelectedPermissionOutcome, SessionNotification, SessionUpdate, SetSessionModeRequest,
+    TextContent, ToolKind, WriteTextFileRequest, WriteTextFileResponse,
 };
 use agent_client_protocol::{Client, Error, Lines};
 use futures::{SinkExt, TryStreamExt};
@@ -144,6 +144,7 @@ impl Connection {
             heard: Arc::clone(&heard),
             cancel: Arc::clone(&cancel),
             allow: config.allow.clone(),
+            mode: config.mode.clone(),
             worktree,
             core: Arc::clone(core),
             server,
@@ -321,6 +322,7 @@ struct Talk {
     heard: Arc<Heard>,
     cancel: Arc<Notify>,
     allow: Vec<Permission>,
+    mode: Option<String>,
     worktree: PathBuf,
     core: Arc<TaskCore>,
     server: McpServerHttp,
@@ -340,7 +342,7 @@ impl Talk {
             SinkExt::<String>::sink_map_err(FramedWrite::new(input, codec()), plain),
             FramedRead::new(output, codec()).map_err(plain),
         );
-        let Self { heard, cancel, allow, worktree, core, server } = self;
+        let Self { heard, cancel, allow, mode, worktree, core, server } = self;
         let (readable, writable, root) = (worktree.clone(), worktree.clone(), worktree);
         Client
             .v1()
@@ -391,6 +393,10 @@ impl Talk {
                 }
                 let request = NewSessionRequest::new(root).mcp_servers(vec![McpServer::Http(server)]);
                 let session = connection.send_request(request).block_task().await?.session_id;
+                if let Some(mode) = mode {
+                    let request = SetSessionModeRequest::new(session.clone(), mode);
+                    connection.send_request(request).block_task().await?;
+                }
                 let _ = ready.send(());
                 while let Some(Prompt { text, answer }) = prompts.recv().await {
                     let text = vec![ContentBlock::Text(TextContent::new(text))];
