@@ -4,6 +4,7 @@ mod audit;
 mod call;
 mod costs;
 mod hosts;
+mod queue;
 mod run;
 mod serve;
 mod sessions;
@@ -47,6 +48,9 @@ enum Command {
     /// Look at tasks: under way, interrupted, done
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
+    /// Hand over a backlog: import, look at, change what waits to be done
+    #[command(subcommand)]
+    Queue(Box<queue::QueueCommand>),
     /// Be all servers as one MCP server, for any host
     Serve(serve::ServeArguments),
     /// Write this into the configuration of Claude Code, Codex, Cursor, VS Code, Goose, …
@@ -94,6 +98,7 @@ async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Call(arguments)) => call::run(&house, arguments).await,
         Some(Command::Run(arguments)) => run::run(&house, &arguments).await,
         Some(Command::Sessions(command)) => sessions::run(&house, &command).await,
+        Some(Command::Queue(command)) => queue::run(&house, *command).await,
         Some(Command::Serve(arguments)) => serve::run(&house, arguments).await,
         Some(Command::Hosts(command)) => hosts::run(&house, command),
         Some(Command::Costs(arguments)) => costs::run(&house, &arguments).await,

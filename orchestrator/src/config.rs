@@ -20,6 +20,7 @@ use crate::agent::acp::config::AgentsConfig;
 use crate::budget::BudgetConfig;
 use crate::gateway::policy::GatewayConfig;
 use crate::model::ModelsConfig;
+use crate::queue::config::QueueConfig;
 
 /// The servers of the house, by short name; each program is `mcp-<name>`.
 pub const OWN_SERVERS: &[&str] = &["ralph", "git", "database", "deploy"];
@@ -113,6 +114,8 @@ pub struct House {
     pub models: ModelsConfig,
     /// Agents that speak the Agent Client Protocol.
     pub agents: AgentsConfig,
+    /// Where the queue is, and who does what is in it.
+    pub queue: QueueConfig,
     /// Where everything is recorded.
     pub state_dir: StateDir,
     /// What is in force, secrets masked.
@@ -161,6 +164,7 @@ impl House {
         let gateway = Settings::<GatewayConfig>::load("gateway", arguments.config.as_deref())?;
         let agents = Settings::<AgentsConfig>::load("agents", arguments.config.as_deref())?;
         let models = Settings::<ModelsConfig>::load("models", arguments.config.as_deref())?;
+        let queue = Settings::<QueueConfig>::load("queue", arguments.config.as_deref())?;
         let workspace = settings.workspace.clone();
         let state_dir = StateDir::choose(arguments.state_dir.as_deref(), &workspace);
         let timeout = Duration::from_millis(settings.own.call_timeout_ms.max(1));
@@ -196,6 +200,7 @@ impl House {
             tables_only(&gateway.describe()),
             tables_only(&models.describe()),
             tables_only(&agents.describe()),
+            tables_only(&queue.describe()),
         ]
         .concat();
         Ok(Self {
@@ -207,6 +212,7 @@ impl House {
             budget: budget.own,
             models: models.own,
             agents: agents.own,
+            queue: queue.own,
             state_dir,
             description,
         })

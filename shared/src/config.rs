@@ -35,6 +35,7 @@ pub const TABLES: &[&str] = &[
     "gateway",
     "models",
     "agents",
+    "queue",
 ];
 
 /// A configuration is a few kilobytes; a file of megabytes is a mistake.

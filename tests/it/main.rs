@@ -13,6 +13,7 @@ mod ledger;
 mod orchestrator;
 mod protocol;
 mod questions;
+mod queue;
 mod ralph;
 mod readme;
 mod sandbox;

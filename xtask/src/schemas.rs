@@ -11,6 +11,8 @@ use orchestrator::budget::BudgetConfig;
 use orchestrator::config::{ForeignServers, OrchestratorConfig};
 use orchestrator::gateway::policy::GatewayConfig;
 use orchestrator::model::ModelsConfig;
+use orchestrator::queue::config::QueueConfig;
+use orchestrator::queue::task::Task;
 use serde_json::{Value, json};
 use tollgate_shared::audit::AuditEntry;
 use tollgate_shared::config::schema::inlined;
@@ -46,6 +48,7 @@ fn all() -> BTreeMap<PathBuf, Value> {
         (PathBuf::from("receipt.json"), inlined::<Receipt>()),
         (PathBuf::from("audit-entry.json"), inlined::<AuditEntry>()),
         (PathBuf::from("script.json"), inlined::<Script>()),
+        (PathBuf::from("task.json"), inlined::<Task>()),
     ]);
     tools::<mcp_ralph::Ralph>(&mut schemas);
     tools::<mcp_git::Git>(&mut schemas);
@@ -85,6 +88,7 @@ fn config() -> Value {
             "gateway": inlined::<GatewayConfig>(),
             "models": inlined::<ModelsConfig>(),
             "agents": inlined::<AgentsConfig>(),
+            "queue": inlined::<QueueConfig>(),
         },
     })
 }
