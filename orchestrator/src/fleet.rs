@@ -185,7 +185,9 @@ impl Fleet {
                 return self.account.unanswered(&call, "server_unavailable", &reason, UNAVAILABLE_HINT).await;
             }
         };
-        let listed = if self.account.budgets().limits().limits_anything() { child.listed(tool).await } else { None };
+        // Over HTTP, what a tool's schema says decides what stands in the head of a request.
+        let is_needed = self.account.budgets().limits().limits_anything() || member.spec.url.is_some();
+        let listed = if is_needed { child.listed(tool).await } else { None };
         let call = match self.account.admit(&member.spec, listed.as_ref(), &arguments, call).await? {
             Admitted::Yes(call) => call,
             Admitted::No(called) => return Ok(*called),
