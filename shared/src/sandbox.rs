@@ -83,6 +83,9 @@ pub struct Job {
     pub readable: Vec<PathBuf>,
     /// Folders that it may write as well; the operator's own, made for this run.
     pub writable: Vec<PathBuf>,
+    /// Files in writable folders that it may read and neither change nor replace. It is not run where only Landlock
+    /// confines, which cannot keep this.
+    pub fixed: Vec<PathBuf>,
     /// Files and folders below readable ones that it may not read after all.
     pub hidden: Vec<PathBuf>,
     /// How much it may use.
@@ -240,6 +243,7 @@ impl Sandbox {
             environment: BTreeMap::new(),
             readable: toolchain::system(),
             writable: Vec::new(),
+            fixed: Vec::new(),
             hidden: Vec::new(),
             limits: Limits { wall_ms: 10_000, ..Limits::default() },
         };

@@ -66,6 +66,7 @@ impl World {
             ]),
             readable,
             writable: vec![self.path("scratch")],
+            fixed: Vec::new(),
             hidden: vec![self.path("workspace/.tollgate"), self.path("workspace/nested/state")],
             limits: Limits { wall_ms: 60_000, ..Limits::default() },
         }

@@ -94,6 +94,7 @@ fn run(
         environment: toolchain::environment(&scratch, &search_path),
         readable,
         writable: vec![scratch.path().to_owned()],
+        fixed: Vec::new(),
         hidden: vec![state.to_owned()],
         limits: Limits { wall_ms: WALL_MS, output_bytes: OUTPUT_BYTES, ..Limits::default() },
     };

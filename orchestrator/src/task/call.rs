@@ -166,6 +166,9 @@ impl TaskCore {
                     Ok(arguments) => arguments,
                     Err(answer) => return Ok(answered(answer, Outcome::Refused, None)),
                 };
+                if let Some(answer) = self.strange_tree(session).await {
+                    return Ok(answered(answer, Outcome::Refused, None));
+                }
                 let identity = self.identity(session);
                 let id = call.call_id.parse().unwrap_or_else(|_| EntryId::generate());
                 let called = self.fleet.call_as(id, server, tool, arguments, &identity).await?;
@@ -174,6 +177,15 @@ impl TaskCore {
         };
         let outcome = if structured.get("error").is_some() { Outcome::Failed } else { Outcome::Ok };
         Ok(answered(structured, outcome, None))
+    }
+
+    /// Returns the answer to a call that would work in a tree which is not the task's any more.
+    async fn strange_tree(&self, session: &Session) -> Option<Value> {
+        let (worktree, repository) = (session.worktree.clone()?, session.repository.clone());
+        let checked = tokio::task::spawn_blocking(move || tree::check(&worktree, &repository)).await;
+        let reason = checked.map_err(|error| error.to_string()).and_then(|checked| checked).err()?;
+        let hint = "a person looks at what happened; nothing more is done in this working tree";
+        Some(failure("worktree_changed", &format!("this is not the task's working tree: {reason}"), hint))
     }
 
     /// Returns what would show later whether the call was carried out.

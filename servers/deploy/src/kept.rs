@@ -126,6 +126,6 @@ impl Kept<'_> {
         };
         let folder = self.folder.to_owned();
         let (arguments, hidden) = (arguments.to_vec(), Vec::new());
-        Ok(Job { program, arguments, folder, environment, readable, writable, hidden, limits })
+        Ok(Job { program, arguments, folder, environment, readable, writable, fixed: Vec::new(), hidden, limits })
     }
 }

@@ -42,6 +42,9 @@ pub(super) fn command(job: &Job, network: bool) -> Result<Command, String> {
     for folder in &job.writable {
         command.arg("--bind").arg(folder).arg(folder);
     }
+    for file in &job.fixed {
+        command.arg("--ro-bind").arg(file).arg(file);
+    }
     command.arg("--").arg(own).args([HELPER_ARGUMENT, "inside"]);
     Ok(command)
 }

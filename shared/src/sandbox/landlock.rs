@@ -42,6 +42,9 @@ const DEPTH_MAX: usize = 64;
 /// Restricts this process, and all that it starts, to the files of `job`.
 pub(super) fn apply(job: &Job, confinement: Confinement, network: bool) -> Result<(), String> {
     let failed = |error: &dyn std::fmt::Display| format!("landlock: {error}");
+    if confinement == Confinement::Landlock && !job.fixed.is_empty() {
+        return Err("landlock alone cannot keep a file in a writable folder from being replaced".to_owned());
+    }
     // Below `bwrap`, which shows nothing else, this is a second lock.
     let level = match confinement {
         Confinement::Bubblewrap => CompatLevel::BestEffort,

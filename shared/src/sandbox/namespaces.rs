@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind_recursive, mount_change, mount_remount};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, mount, mount_bind, mount_bind_recursive, mount_change, mount_remount,
+};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, netlink};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, UnshareFlags, capabilities, clear_ambient_capability_set,
@@ -59,7 +61,10 @@ pub(super) fn arrange(job: &Job) -> Result<(), String> {
     for folder in &job.writable {
         mount_bind_recursive(folder, folder).map_err(failed("bind"))?;
     }
-    make_read_only(&job.writable)?;
+    for file in &job.fixed {
+        mount_bind(file, file).map_err(failed("bind a file"))?;
+    }
+    make_read_only(job)?;
     for hidden in job.hidden.iter().filter(|hidden| hidden.is_dir()) {
         let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         mount("none", hidden, "tmpfs", flags, c"size=4k,mode=0").map_err(failed("hiding a folder"))?;
@@ -123,12 +128,14 @@ pub(super) fn drop_capabilities(confinement: Confinement) -> Result<(), String> 
     rustix::thread::set_no_new_privs(true).map_err(failed)
 }
 
-/// Makes every mount read-only but those below `writable`: Landlock does not keep modes, owners and times.
-fn make_read_only(writable: &[PathBuf]) -> Result<(), String> {
+/// Makes every mount read-only but those below writable folders: Landlock does not keep modes, owners and times.
+fn make_read_only(job: &Job) -> Result<(), String> {
+    let is_writable =
+        |target: &PathBuf| job.writable.iter().any(|folder| target.starts_with(folder)) && !job.fixed.contains(target);
     let listed = fs::read_to_string("/proc/self/mountinfo").map_err(|error| format!("mountinfo: {error}"))?;
     let mut done = BTreeSet::new();
     for (target, flags) in listed.lines().filter_map(mount_point) {
-        if writable.iter().any(|folder| target.starts_with(folder)) || !done.insert(target.clone()) {
+        if is_writable(&target) || !done.insert(target.clone()) {
             continue;
         }
         match mount_remount(&target, MountFlags::BIND | MountFlags::RDONLY | flags, c"") {
@@ -139,6 +146,9 @@ fn make_read_only(writable: &[PathBuf]) -> Result<(), String> {
         }
     }
     // What counts is what came of it.
+    if let Some(file) = job.fixed.iter().find(|file| rustix::fs::access(*file, Access::WRITE_OK).is_ok()) {
+        return Err(format!("{} is still writable", file.display()));
+    }
     let is_writable = rustix::fs::access("/", Access::WRITE_OK) != Err(Errno::ROFS);
     if is_writable && rustix::process::getuid().is_root() {
         return Err("the root folder is still writable".to_owned());

@@ -152,3 +152,23 @@ fn environment_of_the_server_is_not_passed_on() {
         }
     }
 }
+
+#[test]
+fn a_file_that_is_fixed_stays_what_it_is_in_a_folder_that_is_written() {
+    for confinement in confinements() {
+        let world = World::new();
+        fs::write(world.path("scratch/link"), "as it was\n").unwrap();
+        let script = "cat link; echo x >link; rm -f link; mv link other; echo y >new; mv -f new link; ln -sf /etc link; \
+                      chmod 777 link; mkdir -p sub; mv link sub/; cat link; echo fine >beside; cat beside";
+        let mut job = world.job(&["/bin/sh", "-c", script]);
+        job.folder = world.path("scratch");
+        job.fixed = vec![world.path("scratch/link")];
+        let answer = run(confinement, &job, 0);
+        if confinement == "landlock" {
+            assert!(answer["error"].as_str().is_some_and(|error| error.contains("landlock alone")), "{answer}");
+            continue;
+        }
+        assert_eq!(answer["stdout"], "as it was\nas it was\nfine\n", "{confinement}: {answer}");
+        assert_eq!(fs::read_to_string(world.path("scratch/link")).unwrap(), "as it was\n", "{confinement}");
+    }
+}

@@ -198,6 +198,12 @@ fn escapes(session: &Session) -> Vec<&'static str> {
     }
     attempt("write the history", fs::write(workspace.join(".git/HEAD"), "gone").is_ok());
     attempt("list the state folder", fs::read_dir(state).is_ok_and(|entries| entries.count() > 1));
+    let link = worktree.join(".git");
+    attempt("change what the tree belongs to", fs::write(&link, "gitdir: elsewhere").is_ok());
+    attempt("take it away", fs::remove_file(&link).is_ok() || fs::rename(&link, worktree.join("was-git")).is_ok());
+    fs::write(worktree.join("new-git"), "gitdir: elsewhere").unwrap();
+    attempt("put another in its place", fs::rename(worktree.join("new-git"), &link).is_ok());
+    let _ = fs::remove_file(worktree.join("new-git"));
     attempt("write elsewhere", fs::write("/var/tmp/acp-fixture-was-here", "x").is_ok());
     let home = std::env::var("HOME").unwrap();
     attempt("see the user's home", Path::new(&home).join(".cargo").exists() || home == "/root");

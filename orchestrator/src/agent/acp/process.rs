@@ -111,6 +111,8 @@ fn job(config: &AgentConfig, place: &Place<'_>, scratch: &Scratch) -> Result<Job
         environment,
         readable,
         writable,
+        // What makes this a working tree of that repository, and of no other.
+        fixed: vec![place.worktree.join(".git")],
         hidden: records(place.state),
         limits: Limits {
             wall_ms: WALL_MS,

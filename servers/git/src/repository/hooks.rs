@@ -283,6 +283,7 @@ impl Snapshot {
             readable,
             writable: vec![self.scratch.path().to_owned()],
             // Where it is for a process that starts elsewhere.
+            fixed: Vec::new(),
             hidden: vec![fs::canonicalize(&server.hooks.state).unwrap_or_else(|_| server.hooks.state.clone())],
             limits: LIMITS,
         }

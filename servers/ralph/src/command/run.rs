@@ -131,6 +131,7 @@ impl Commands {
             environment,
             readable,
             writable: vec![scratch.path().to_owned()],
+            fixed: Vec::new(),
             hidden: vec![self.state.clone()],
             limits: Limits { wall_ms: command.timeout_ms, memory_bytes: command.memory_bytes, ..Limits::default() },
         };
