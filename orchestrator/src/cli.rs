@@ -5,11 +5,13 @@ mod call;
 mod costs;
 mod hosts;
 mod queue;
+mod route;
 mod run;
 mod serve;
 mod sessions;
 mod task;
 mod tools;
+mod worker;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -51,6 +53,10 @@ enum Command {
     /// Hand over a backlog: import, look at, change what waits to be done
     #[command(subcommand)]
     Queue(Box<queue::QueueCommand>),
+    /// Do the tasks of the queue, until it is stopped
+    Worker(worker::WorkerArguments),
+    /// Show who would do a task, and why; nothing is run
+    Route(route::RouteArguments),
     /// Be all servers as one MCP server, for any host
     Serve(serve::ServeArguments),
     /// Write this into the configuration of Claude Code, Codex, Cursor, VS Code, Goose, …
@@ -99,6 +105,8 @@ async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Run(arguments)) => run::run(&house, &arguments).await,
         Some(Command::Sessions(command)) => sessions::run(&house, &command).await,
         Some(Command::Queue(command)) => queue::run(&house, *command).await,
+        Some(Command::Worker(arguments)) => worker::run(&house, &arguments).await,
+        Some(Command::Route(arguments)) => route::run(&house, &arguments).await,
         Some(Command::Serve(arguments)) => serve::run(&house, arguments).await,
         Some(Command::Hosts(command)) => hosts::run(&house, command),
         Some(Command::Costs(arguments)) => costs::run(&house, &arguments).await,

@@ -21,6 +21,7 @@ use crate::budget::BudgetConfig;
 use crate::gateway::policy::GatewayConfig;
 use crate::model::ModelsConfig;
 use crate::queue::config::QueueConfig;
+use crate::router::RouterConfig;
 
 /// The servers of the house, by short name; each program is `mcp-<name>`.
 pub const OWN_SERVERS: &[&str] = &["ralph", "git", "database", "deploy"];
@@ -116,6 +117,8 @@ pub struct House {
     pub agents: AgentsConfig,
     /// Where the queue is, and who does what is in it.
     pub queue: QueueConfig,
+    /// When a team or a person does a task.
+    pub router: RouterConfig,
     /// Where everything is recorded.
     pub state_dir: StateDir,
     /// What is in force, secrets masked.
@@ -165,6 +168,7 @@ impl House {
         let agents = Settings::<AgentsConfig>::load("agents", arguments.config.as_deref())?;
         let models = Settings::<ModelsConfig>::load("models", arguments.config.as_deref())?;
         let queue = Settings::<QueueConfig>::load("queue", arguments.config.as_deref())?;
+        let router = Settings::<RouterConfig>::load("router", arguments.config.as_deref())?;
         let workspace = settings.workspace.clone();
         let state_dir = StateDir::choose(arguments.state_dir.as_deref(), &workspace);
         let timeout = Duration::from_millis(settings.own.call_timeout_ms.max(1));
@@ -201,6 +205,7 @@ impl House {
             tables_only(&models.describe()),
             tables_only(&agents.describe()),
             tables_only(&queue.describe()),
+            tables_only(&router.describe()),
         ]
         .concat();
         Ok(Self {
@@ -213,6 +218,7 @@ impl House {
             models: models.own,
             agents: agents.own,
             queue: queue.own,
+            router: router.own,
             state_dir,
             description,
         })

@@ -12,5 +12,7 @@ pub mod hosts;
 pub mod model;
 pub mod queue;
 pub mod report;
+pub mod router;
 pub mod session;
 pub mod task;
+pub mod worker;

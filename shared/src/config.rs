@@ -36,6 +36,7 @@ pub const TABLES: &[&str] = &[
     "models",
     "agents",
     "queue",
+    "router",
 ];
 
 /// A configuration is a few kilobytes; a file of megabytes is a mistake.

@@ -19,3 +19,4 @@ mod readme;
 mod sandbox;
 mod schemas;
 mod task;
+mod worker;

@@ -1,5 +1,5 @@
 //! The work queue: files in and out, and one behaviour on two engines.
 
-mod engines;
+pub(crate) mod engines;
 mod files;
 mod leases;

@@ -1,9 +1,9 @@
 //! `orchestrator run --task`: an agent in a working tree of its own, whose word counts for nothing.
 
 mod acp;
-mod killed;
+pub(crate) mod killed;
 mod model;
-mod world;
+pub(crate) mod world;
 
 use std::fs;
 

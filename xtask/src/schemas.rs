@@ -13,6 +13,7 @@ use orchestrator::gateway::policy::GatewayConfig;
 use orchestrator::model::ModelsConfig;
 use orchestrator::queue::config::QueueConfig;
 use orchestrator::queue::task::Task;
+use orchestrator::router::RouterConfig;
 use serde_json::{Value, json};
 use tollgate_shared::audit::AuditEntry;
 use tollgate_shared::config::schema::inlined;
@@ -89,6 +90,7 @@ fn config() -> Value {
             "models": inlined::<ModelsConfig>(),
             "agents": inlined::<AgentsConfig>(),
             "queue": inlined::<QueueConfig>(),
+            "router": inlined::<RouterConfig>(),
         },
     })
 }

@@ -74,6 +74,7 @@ pub(super) async fn run(house: &House, arguments: &TaskArguments, format: RunFor
     let mut run = match (&arguments.task, &arguments.resume) {
         (Some(task), _) => {
             let order = Order {
+                id: None,
                 task: task.clone(),
                 agent: AgentSpec::parse(arguments.agent.as_deref().unwrap_or_default())?,
                 repository: arguments.repo.clone().unwrap_or_else(|| house.workspace.clone()),

@@ -38,6 +38,21 @@ pub enum Settlement {
     Deferred(i64, String),
 }
 
+impl Settlement {
+    /// Returns it in a line.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Completed { branch, commit } => format!("completed: {commit} on {branch}"),
+            Self::Blocked(reason) => format!("blocked: {reason}"),
+            Self::NeedsPerson(reason) => format!("waits for a person: {reason}"),
+            Self::Again(reason) => format!("to be tried again: {reason}"),
+            Self::Released => "given back; whoever claims it goes on from here".to_owned(),
+            Self::Deferred(_, reason) => format!("put off: {reason}"),
+        }
+    }
+}
+
 impl Queue {
     /// Claims the next task: one whose worker is gone, to go on where that was; else of those whose dependencies are done the
     /// most urgent, of these the oldest. `place` is the state folder with the sessions that this worker can go on with.

@@ -36,6 +36,11 @@ impl Stop {
         }
     }
 
+    /// Whether anybody else has it.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// Whether somebody wants it to stop.
     #[must_use]
     pub fn is_wanted(&self) -> bool {

@@ -32,6 +32,8 @@ const ACCEPT_MAX: usize = 32;
 /// What is wanted.
 #[derive(Clone, Debug)]
 pub struct Order {
+    /// What its session is called, where that was written down elsewhere before; a new name when left out.
+    pub id: Option<String>,
     /// In words.
     pub task: String,
     /// Who does it.
@@ -98,14 +100,13 @@ impl TaskRun {
             archived: false,
         };
         loop {
-            let mut bytes = [0; 5];
-            getrandom::fill(&mut bytes)?;
-            session.id = format!("task-{}", hex::encode(bytes));
+            session.id = order.id.clone().map_or_else(new_id, Ok)?;
             session.branch = format!("tollgate/{}", session.id);
             let lock = lock(house.state_dir.path(), &session.id)?;
             if store.create(session.clone()).await? {
                 return Self::open(house, sandbox, store, session, lock).await;
             }
+            ensure!(order.id.is_none(), "there is a session {} already", session.id);
         }
     }
 
@@ -185,6 +186,22 @@ impl TaskRun {
     }
 }
 
+/// The session cannot be gone on with yet: somebody still works on it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Busy(String);
+
+/// Makes a name for a session.
+///
+/// # Errors
+///
+/// When the system has no random numbers.
+pub fn new_id() -> anyhow::Result<String> {
+    let mut bytes = [0; 5];
+    getrandom::fill(&mut bytes)?;
+    Ok(format!("task-{}", hex::encode(bytes)))
+}
+
 /// Keeps others from working on the session until this process ends.
 fn lock(state: &Path, id: &str) -> anyhow::Result<File> {
     let folder = state.join("sessions");
@@ -194,7 +211,7 @@ fn lock(state: &Path, id: &str) -> anyhow::Result<File> {
     let file = file.with_context(|| format!("cannot open {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => bail!("another process works on {id}"),
+        Err(TryLockError::WouldBlock) => Err(Busy(format!("another process works on {id}")).into()),
         Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
 }
@@ -214,7 +231,9 @@ async fn wait_for(owner: &Path) -> anyhow::Result<()> {
         }
         ensure!(
             began.elapsed() < PREDECESSOR_MAX,
-            "servers of the run before still work on their last call; resume again when they have ended"
+            Busy(
+                "servers of the run before still work on their last call; resume again when they have ended".to_owned()
+            )
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
