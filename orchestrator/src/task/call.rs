@@ -15,6 +15,9 @@ use crate::session::{CallAnswer, CallRecord, History, Session};
 /// How often a call is made whose server dies: one that dies of the call itself would die for ever.
 const ATTEMPTS_MAX: u32 = 4;
 
+/// How the slots of the loop's own calls begin that are not made again by whoever resumes.
+pub(super) const OF_LOOP: [&str; 3] = ["verify.", "stage.", "commit."];
+
 /// How the slots of calls begin that an agent makes itself.
 pub(crate) const OF_AGENT: &str = "agent.";
 
@@ -286,10 +289,13 @@ impl TaskCore {
         }
     }
 
-    /// Finds out what became of calls of an agent's own that nobody waits for any more.
-    pub(super) async fn settle_calls_of_agent(&self, history: &History) -> Result<(), TaskError> {
-        let open = history.calls.iter().filter(|call| call.slot.starts_with(OF_AGENT) && call.answer.is_none());
-        for call in open {
+    /// Finds out what became of calls that nobody waits for any more, and nobody makes again: what they cost counts.
+    ///
+    /// Of the loop's own these are what a run before this one verified, staged and committed: whoever resumes begins again
+    /// with verifying, in slots of its own.
+    pub(super) async fn settle(&self, history: &History, slots: &[&str]) -> Result<(), TaskError> {
+        let is_meant = |call: &&CallRecord| slots.iter().any(|prefix| call.slot.starts_with(prefix));
+        for call in history.calls.iter().filter(|call| call.answer.is_none()).filter(is_meant) {
             let receipt = self.receipt_of(call).await?;
             let done = receipt.as_ref().is_some_and(|receipt| receipt.outcome == Outcome::Ok);
             self.ended(history, call.clone(), recovered(done, receipt), &mut Unwatched).await?;

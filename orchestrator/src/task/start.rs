@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 use tollgate_shared::money::Money;
 use tollgate_shared::sandbox::Setting;
 
+use super::call::OF_LOOP;
 use super::{TaskCore, TaskRun, tools};
 use crate::agent::{AgentSpec, AnyAgent};
 use crate::catalogue::Catalogue;
@@ -135,7 +136,10 @@ impl TaskRun {
         session.iterations_max = more.iterations.unwrap_or(session.iterations_max);
         session.timeout_ms =
             more.timeout.map_or(session.timeout_ms, |timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
-        Self::open(house, sandbox, store, session, lock).await
+        let run = Self::open(house, sandbox, store, session, lock).await?;
+        let history = run.history().await?;
+        run.settle(&history, &OF_LOOP).await?;
+        Ok(run)
     }
 
     async fn open(

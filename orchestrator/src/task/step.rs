@@ -182,7 +182,7 @@ impl TaskRun {
         let call_id = asking.as_ref().and_then(|asking| asking.call_id.parse().ok());
         let time_left = Duration::from_millis(session.timeout_ms.saturating_sub(session.worked_ms).max(1));
         let identity = self.identity(session);
-        self.settle_calls_of_agent(history).await?;
+        self.settle(history, &[OF_AGENT]).await?;
         let core = Arc::clone(&self.core);
         let conversation = Conversation {
             history,
@@ -240,6 +240,7 @@ impl TaskRun {
     /// Looks at what the agent made: its word for it counts for nothing.
     async fn verify(&self, history: &History, watch: &mut dyn Watch) -> Result<(), TaskError> {
         let session = &history.session;
+        self.settle(history, &[OF_AGENT]).await?;
         // Each process verifies for itself: the files may have changed since another one did.
         let verify = format!("verify.{}.{}", history.verdicts.len(), session.owner.as_deref().unwrap_or_default());
         let arguments = json!({ "repo_path": session.worktree, "base": session.base_commit });
