@@ -6,6 +6,8 @@ mod model;
 pub(crate) mod world;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 use tollgate_shared::money::Money;
@@ -170,4 +172,54 @@ fn acceptance_commands_see_nothing_but_a_copy() {
     assert_eq!(code, 0, "{events:#?}");
     let commit = events.last().unwrap()["commit"].as_str().unwrap();
     assert_eq!(world.git(&["show", "--format=", "--name-only", commit]).trim(), "calc.py");
+}
+
+#[test]
+fn ctrl_c_stops_after_the_step_and_twice_at_once_and_both_can_be_gone_on_with() {
+    for presses in [1, 2] {
+        let world = World::new();
+        world.script(&json!({"turns": [write("calc.py", RIGHT)]}));
+        let mut command = world.command(&["run", "--task", "x", "--agent", "scripted:script.json", "--format", "json"]);
+        command.args(["--accept", "sh -c 'sleep 3'"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut running = command.spawn().unwrap();
+        let mut events = Vec::new();
+        let mut lines = BufReader::new(running.stdout.take().unwrap()).lines();
+        for line in lines.by_ref() {
+            let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            let is_verified = event["event"] == "called" && event["call"]["tool"] == "ralph__verify_changes";
+            events.push(event);
+            // The acceptance command runs now, which belongs to the same step.
+            if is_verified {
+                break;
+            }
+        }
+        let pid = rustix::process::Pid::from_child(&running);
+        for press in 0..presses {
+            rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+            if press + 1 < presses {
+                // Two signals at once are one.
+                std::thread::sleep(std::time::Duration::from_millis(300));
+            }
+        }
+        events.extend(lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()));
+        let output = running.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let id = events[0]["id"].as_str().unwrap();
+        assert!(said.contains(&format!("orchestrator run --resume {id}")), "{said}");
+        // Once: the step was done to its end. Twice: it was not.
+        let verdicts = events.iter().filter(|event| event["event"] == "verdict").count();
+        assert_eq!(verdicts, if presses == 1 { 1 } else { 0 }, "{events:#?}");
+        assert_ne!(events.last().unwrap()["event"], "end");
+
+        let (events, code) = world.resume(id, &[]);
+        assert_eq!(code, 0, "{events:#?}");
+        let end = events.last().unwrap();
+        assert_eq!(
+            world.git(&["rev-list", "--count", &format!("main..{}", end["branch"].as_str().unwrap())]).trim(),
+            "1"
+        );
+        let costs = world.json(&["costs", "--by", "task", "--format", "json"]);
+        assert_eq!(costs["groups"][id]["amount"], end["cost_usd"], "{costs}");
+    }
 }
