@@ -265,8 +265,7 @@ pub(crate) fn all_findings(
     match (check, source) {
         (Check::Syntax, Some(source)) => syntax::check_up_to(source, trees, limits, stop, usize::MAX).findings,
         (Check::Security, source) => {
-            let language = source.map(|source| source.language);
-            let looked = Looked { rules, path, language, trees };
+            let looked = Looked { rules, path, source, trees };
             security::check_up_to(&looked, limits, stop, usize::MAX).findings
         }
         _ => Vec::new(),
@@ -534,8 +533,7 @@ impl Batch {
             },
             Check::Security => {
                 let rules = &self.server.user_rules;
-                let language = source.map(|source| source.language);
-                let looked = Looked { rules, path: &file.subject.shown, language, trees };
+                let looked = Looked { rules, path: &file.subject.shown, source, trees };
                 security::check_up_to(&looked, limits, &stop, FINDINGS_MAX)
             }
             Check::Guardrail => guardrail::check(&file.subject.shown, trees, file.against.base(), limits, &stop),

@@ -22,7 +22,7 @@ use tree_sitter::Tree;
 use super::syntax::Limits;
 use super::trees::Trees;
 use super::{Check, CheckResult, FINDINGS_MAX, Finding, Verdict};
-use crate::language::Language;
+use crate::language::SourceType;
 use crate::secrets::{self, Secret};
 use dialect::Dialect;
 use engine::{Engine, Hit};
@@ -33,7 +33,7 @@ use user::UserRules;
 pub const SKU: &str = "ralph.check.security";
 
 /// Raised whenever the same content may get another result than before.
-pub const RULES_VERSION: u32 = 2;
+pub const RULES_VERSION: u32 = 3;
 
 /// Bytes of a line that are shown around a finding.
 const EXCERPT_BYTES: usize = 160;
@@ -42,16 +42,16 @@ const EXCERPT_BYTES: usize = 160;
 const DEEP_STACK_BYTES: usize = 256 * 1024 * 1024;
 
 /// Names the grammars with their versions; part of the cache key.
-pub const TOOL: &str = "tree-sitter 0.27.1, bash 0.25.1, c 0.24.2, go 0.25.0, java 0.23.5, javascript 0.25.0, php 0.25.1, \
-    python 0.25.0, ruff_python_parser 0.0.4, ruby 0.23.1, rust 0.24.2, typescript 0.23.2";
+pub const TOOL: &str = "tree-sitter 0.27.1, bash 0.25.1, c 0.24.2, go 0.25.0, java 0.23.5, javascript 0.25.0, oxc_parser 0.139.0, \
+    php 0.25.1, python 0.25.0, ruff_python_parser 0.0.4, ruby 0.23.1, rust 0.24.2, typescript 0.23.2";
 
 /// Looks for what must not be in what `trees` is about.
 ///
 /// Findings of severity error block; warnings fail. `stop` is asked every now and then whether the answer is
 /// still wanted.
-pub fn check(language: Option<Language>, trees: &Trees<'_>, limits: Limits, stop: &dyn Fn() -> bool) -> CheckResult {
+pub fn check(source: Option<SourceType>, trees: &Trees<'_>, limits: Limits, stop: &dyn Fn() -> bool) -> CheckResult {
     let rules = UserRules::default();
-    check_up_to(&Looked { rules: &rules, path: "", language, trees }, limits, stop, FINDINGS_MAX)
+    check_up_to(&Looked { rules: &rules, path: "", source, trees }, limits, stop, FINDINGS_MAX)
 }
 
 /// What is looked at, and with which rules beside those that are built in.
@@ -61,15 +61,16 @@ pub struct Looked<'l> {
     pub rules: &'l UserRules,
     /// Which of those are about it.
     pub path: &'l str,
-    /// What it is written in.
-    pub language: Option<Language>,
+    /// What it is written in, and how it is loaded.
+    pub source: Option<SourceType>,
     /// What it holds.
     pub trees: &'l Trees<'l>,
 }
 
 /// As [`check`], with the operator's rules and at most `findings_max` findings listed.
 pub fn check_up_to(looked: &Looked<'_>, limits: Limits, stop: &dyn Fn() -> bool, findings_max: usize) -> CheckResult {
-    let Looked { language, trees, .. } = *looked;
+    let Looked { source, trees, .. } = *looked;
+    let language = source.map(|source| source.language);
     let content = trees.content();
     let started = Instant::now();
     let in_time = || started.elapsed() <= limits.duration_max && !stop();
@@ -79,8 +80,10 @@ pub fn check_up_to(looked: &Looked<'_>, limits: Limits, stop: &dyn Fn() -> bool,
     let mut findings: Vec<(usize, Finding)> =
         found_secrets.iter().map(|secret| (secret.start, of_secret(secret, &lines, &found_secrets))).collect();
     let mut reason = None;
-    if let Some(dialect) = language.and_then(Dialect::of) {
-        match trees.text().and_then(|text| hits(dialect, trees, text, &in_time)) {
+    if let Some(source) = source
+        && let Some(dialect) = Dialect::of(source.language)
+    {
+        match trees.text().and_then(|text| hits(dialect, source, trees, text, &in_time)) {
             Ok(hits) => {
                 findings.extend(hits.iter().map(|hit| (hit.start, of_hit(dialect, *hit, &lines, &found_secrets))));
             }
@@ -119,21 +122,34 @@ pub fn check_up_to(looked: &Looked<'_>, limits: Limits, stop: &dyn Fn() -> bool,
 }
 
 /// Returns what the rules find in `text`, or why they could not look.
-fn hits(dialect: Dialect, trees: &Trees<'_>, text: &str, in_time: &dyn Fn() -> bool) -> Result<Vec<Hit>, String> {
+fn hits(
+    dialect: Dialect,
+    source: SourceType,
+    trees: &Trees<'_>,
+    text: &str,
+    in_time: &dyn Fn() -> bool,
+) -> Result<Vec<Hit>, String> {
     let out_of_time = || "looking took too long".to_owned();
     if !prefilter::is_worth_a_look(dialect, text) {
         return Ok(Vec::new());
     }
-    // The exact parser recurses; what nests too deep for it, or has an error, is left to the grammar.
-    if dialect == Dialect::Python
-        && !trees.is_deep()
-        && let Ok(Some((ir, root))) = lower::python::lower(trees.python(), text, lower::DEPTH_USUAL)
-    {
+    // The exact parsers recurse; what nests too deep for them, or has an error, is left to the grammar.
+    let exact = match dialect {
+        Dialect::Python if !trees.is_deep() => {
+            lower::python::lower(trees.python(), text, lower::DEPTH_USUAL).ok().flatten()
+        }
+        _ if dialect.is_script() && !trees.is_deep() => {
+            let lowered = lower::script::lower(&trees.script(source), text, lower::DEPTH_USUAL).ok().flatten();
+            trees.forget_script();
+            lowered
+        }
+        _ => None,
+    };
+    if let Some((ir, root)) = exact {
         let (hits, gave_up) = Engine::new(dialect, &ir, text, in_time).run(root);
         return if gave_up && hits.is_empty() { Err(out_of_time()) } else { Ok(hits) };
     }
-    let language = dialect.language().ok_or("no grammar knows it")?;
-    let tree = trees.grammar(language, in_time).map_err(|_| out_of_time())?;
+    let tree = trees.grammar(source.language, in_time).map_err(|_| out_of_time())?;
     if dialect == Dialect::Bash {
         let (hits, gave_up) = shell::check(&tree, text, in_time);
         return if gave_up && hits.is_empty() { Err(out_of_time()) } else { Ok(hits) };

@@ -96,7 +96,7 @@ fn parse(source: SourceType, trees: &Trees<'_>, text: &str, in_time: &dyn Fn() -
     let deep = || trees.is_deep();
     match source.language {
         Language::Python if !deep() => python::parse(trees),
-        Language::JavaScript | Language::TypeScript | Language::Tsx if !deep() => javascript::parse(source, text),
+        Language::JavaScript | Language::TypeScript | Language::Tsx if !deep() => javascript::parse(source, trees),
         Language::Rust if !deep() => rust::parse(text),
         Language::Json => data::json(text),
         Language::Yaml => data::yaml(text),

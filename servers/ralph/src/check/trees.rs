@@ -2,8 +2,11 @@
 //!
 //! Making a tree is most of what a check takes.
 
+pub mod script;
+
 use std::cell::{OnceCell, RefCell};
 use std::ops::ControlFlow;
+use std::rc::Rc;
 use std::str::Utf8Error;
 
 use ruff_python_ast::Mod;
@@ -11,7 +14,8 @@ use ruff_python_parser::{Mode, Parsed, parse_unchecked};
 use tree_sitter::{ParseOptions, ParseState, Parser, Point, Tree};
 
 use super::syntax::{grammar, is_deep};
-use crate::language::Language;
+use crate::language::{Language, SourceType};
+use script::Script;
 
 thread_local! {
     // Making a parser costs more than parsing a small file.
@@ -24,6 +28,7 @@ pub struct Trees<'c> {
     text: Result<&'c str, Utf8Error>,
     is_deep: OnceCell<bool>,
     python: OnceCell<Parsed<Mod>>,
+    script: RefCell<Option<(SourceType, Rc<Script>)>>,
     grammar: RefCell<Option<(Language, Tree)>>,
 }
 
@@ -36,6 +41,7 @@ impl<'c> Trees<'c> {
             text: std::str::from_utf8(content),
             is_deep: OnceCell::new(),
             python: OnceCell::new(),
+            script: RefCell::new(None),
             grammar: RefCell::new(None),
         }
     }
@@ -66,6 +72,26 @@ impl<'c> Trees<'c> {
     pub fn python(&self) -> &Parsed<Mod> {
         let options = ruff_python_parser::ParseOptions::from(Mode::Module);
         self.python.get_or_init(|| parse_unchecked(self.text.unwrap_or_default(), options))
+    }
+
+    /// Returns it as oxc reads a file like `source`; to be asked only of what is not [deep](Self::is_deep).
+    #[must_use]
+    pub fn script(&self, source: SourceType) -> Rc<Script> {
+        let mut made = self.script.borrow_mut();
+        if let Some((of, script)) = &*made
+            && *of == source
+        {
+            return Rc::clone(script);
+        }
+        let script = Rc::new(Script::parse(source, self.text.unwrap_or_default()));
+        *made = Some((source, Rc::clone(&script)));
+        script
+    }
+
+    /// Lets go of that tree: of a large file it takes many times the text, and what it was made into is all that is needed
+    /// from now on.
+    pub fn forget_script(&self) {
+        *self.script.borrow_mut() = None;
     }
 
     /// Returns its tree by the grammar of `language`.

@@ -6,11 +6,13 @@
 mod imports;
 mod macros;
 pub mod python;
+pub mod script;
 mod shape;
 mod string;
 
 use std::borrow::Cow;
-use std::sync::OnceLock;
+use std::collections::BTreeSet;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tree_sitter::{Node, Tree};
 
@@ -843,4 +845,21 @@ fn type_name(text: &str) -> Option<&str> {
     let end = text.find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '.' | ':' | '\\'))).unwrap_or(text.len());
     let name = text[..end].trim_end_matches(':');
     (!name.is_empty()).then_some(name)
+}
+
+/// Keeps a name that is written otherwise than it is read, for as long as the program runs; nothing when there are too many.
+fn plain_name(id: &str) -> Option<&'static str> {
+    /// No honest code has any.
+    const NAMES_MAX: usize = 4_096;
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = names.get(id) {
+        return Some(*known);
+    }
+    if names.len() >= NAMES_MAX || id.len() > 64 {
+        return None;
+    }
+    let name: &'static str = Box::leak(id.to_owned().into_boxed_str());
+    names.insert(name);
+    Some(name)
 }

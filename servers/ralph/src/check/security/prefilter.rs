@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
 use super::dialect::Dialect;
 use super::rules::{self, Test, When};
@@ -206,8 +206,11 @@ fn words(dialect: Dialect) -> Option<Words> {
     if dialect == Dialect::Python {
         needs.push(Need { calls: alone(all(&["return"], true)), and: all(&["request", ".route("], false) });
     }
-    let automaton =
-        AhoCorasick::builder().ascii_case_insensitive(true).build(list.iter().map(|(word, _)| word)).ok()?;
+    let automaton = AhoCorasick::builder()
+        .kind(Some(AhoCorasickKind::DFA))
+        .ascii_case_insensitive(true)
+        .build(list.iter().map(|(word, _)| word))
+        .ok()?;
     Some(Words { automaton, whole: list.into_iter().map(|(_, whole)| whole).collect(), needs })
 }
 

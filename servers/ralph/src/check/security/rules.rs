@@ -12,6 +12,8 @@ mod script;
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
+
 use super::dialect::Dialect;
 
 /// How grave a finding is.
@@ -173,6 +175,8 @@ pub struct Table {
 pub struct Index {
     /// The table.
     pub table: &'static Table,
+    /// Finds the sources in a path; in the order of the table.
+    pub sources: Option<AhoCorasick>,
     /// Which sinks to look at for a name, with the pattern.
     pub by_name: HashMap<&'static str, Vec<(&'static str, &'static Sink)>>,
     /// Which settings to look at for a name.
@@ -205,7 +209,9 @@ pub fn of(dialect: Dialect) -> &'static Index {
         for setting in table.settings {
             settings.entry(setting.name).or_default().push(setting);
         }
-        Index { table, by_name, settings }
+        // Asked of every value: one pass over a path instead of one for each of dozens of sources.
+        let sources = AhoCorasick::builder().kind(Some(AhoCorasickKind::DFA)).build(table.sources).ok();
+        Index { table, sources, by_name, settings }
     })
 }
 

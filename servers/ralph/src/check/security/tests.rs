@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
+use crate::language::Language;
 
 const LIMITS: Limits = Limits { bytes_max: 2 * 1024 * 1024, duration_max: Duration::from_secs(60) };
 
@@ -54,8 +55,8 @@ fn cases() -> Vec<Case<'static>> {
 }
 
 fn run(file: &str, text: &str) -> CheckResult {
-    let language = Language::of(std::path::Path::new(file), text.as_bytes());
-    check(language, &Trees::new(text.as_bytes()), LIMITS, &|| false)
+    let source = SourceType::of(std::path::Path::new(file), text.as_bytes());
+    check(source, &Trees::new(text.as_bytes()), LIMITS, &|| false)
 }
 
 #[test]
@@ -147,7 +148,7 @@ fn only_warnings_fail_and_errors_block() {
 #[test]
 fn what_is_not_wanted_any_more_stops() {
     let text = format!("def f(x):\n    eval('1')\n{}", "    g(x + x)\n".repeat(50_000));
-    let result = check(Some(Language::Python), &Trees::new(text.as_bytes()), LIMITS, &|| true);
+    let result = check(Some(Language::Python.into()), &Trees::new(text.as_bytes()), LIMITS, &|| true);
     assert_eq!(result.verdict, Verdict::Inconclusive);
 }
 
@@ -185,6 +186,21 @@ fn both_trees_of_python_lead_to_the_same() {
 }
 
 #[test]
+fn both_trees_of_javascript_lead_to_the_same() {
+    let always = || true;
+    for case in cases().iter().filter(|case| case.file == "case.tsx") {
+        let trees = Trees::new(case.text.as_bytes());
+        let lowered = lower::script::lower(&trees.script(Language::Tsx.into()), &case.text, lower::DEPTH_USUAL);
+        let Ok(Some((ir, root))) = lowered else { continue };
+        let exact = Engine::new(Dialect::Tsx, &ir, &case.text, &always).run(root).0;
+        let tree = trees.grammar(Language::Tsx, &always).unwrap();
+        let (ir, root) = lower::lower(Dialect::Tsx, &tree, &case.text, lower::DEPTH_MAX).unwrap();
+        let other = Engine::new(Dialect::Tsx, &ir, &case.text, &always).run(root).0;
+        assert_eq!(exact, other, "{}: {}", case.category, case.name);
+    }
+}
+
+#[test]
 fn what_a_pattern_takes_out_of_a_request_came_with_it() {
     let text = "import os\nfrom flask import request\n\ndef run():\n    match request.args.get('x'):\n        case str() as command:\n            \
                 os.system(command)\n";
@@ -201,4 +217,42 @@ fn letters_that_only_look_otherwise_hide_nothing() {
         assert_eq!(run("a.py", text).verdict, Verdict::Blocked, "{text}");
     }
     assert_eq!(run("a.py", "größe = 1\nprint('ｅｖａｌ(x)')\n").verdict, Verdict::Pass);
+}
+
+#[test]
+fn what_only_the_exact_tree_of_javascript_shows_is_seen() {
+    for text in [
+        // A module that is loaded where it is needed.
+        "export async function f(x) {\n  (await import('child_process')).exec('ls ' + x);\n}\n",
+        "const f = async (x) => { const { exec } = await import('node:child_process'); exec(`ls ${x}`); };\n",
+        // A default runs like everything else.
+        "import { exec } from 'child_process';\nexport function f(x, y = exec('ls ' + x)) { return y; }\n",
+        "import { exec } from 'child_process';\nexport const f = ({ a, b = exec('ls ' + a) }) => b;\n",
+        // So does what a class is made from.
+        "export const f = (x) => class extends eval(x) {};\n",
+        // A name that is written otherwise than it is read.
+        "export function f(x) { return \\u0065val(x); }\n",
+        "import { exec as run } from 'child_process';\nexport const f = (x) => run(\"\\x6cs \" + x);\n",
+    ] {
+        assert_eq!(run("a.mjs", text).verdict, Verdict::Blocked, "{text}");
+        assert_eq!(run("a.tsx", text).verdict, Verdict::Blocked, "{text}");
+    }
+    for text in [
+        "export async function f() { (await import('./a.js')).exec('ls'); }\n",
+        "import { exec } from 'child_process';\nexport function f(x, y = exec('ls')) { return y; }\n",
+        "export const f = (x) => class extends mixed(x) {};\n",
+    ] {
+        assert_eq!(run("a.mjs", text).verdict, Verdict::Pass, "{text}");
+    }
+}
+
+#[test]
+fn javascript_that_nests_deep_or_cannot_be_parsed_is_seen() {
+    let nested = |depth: usize| format!("function f(x) {{ {}eval(x){}; }}\n", "(".repeat(depth), ")".repeat(depth));
+    for depth in [50, 95, 150, 1_000] {
+        assert_eq!(run("a.js", &nested(depth)).verdict, Verdict::Blocked, "{depth}");
+    }
+    let chained = format!("function f(x) {{ return g{}.then(() => eval(x)); }}\n", ".a()".repeat(300));
+    assert_eq!(run("a.ts", &chained).verdict, Verdict::Blocked);
+    assert_eq!(run("a.js", "function f(x) { return eval(x) }\nlet = = 1;\n").verdict, Verdict::Blocked);
 }

@@ -34,14 +34,14 @@ impl<'s> Engine<'_, 's> {
 
     fn is_source(&self, path: &str) -> bool {
         let path = path.trim_start_matches('?');
-        self.index.table.sources.iter().any(|source| {
-            path.match_indices(source).any(|(at, _)| {
-                let before = path[..at].chars().next_back();
-                let after = path[at + source.len()..].chars().next();
-                (source.contains('.') || at == 0)
-                    && before.is_none_or(|c| matches!(c, '.' | '/' | '(' | ')' | '?'))
-                    && after.is_none_or(|c| matches!(c, '.' | '(' | ')' | '['))
-            })
+        let Some(sources) = &self.index.sources else { return false };
+        sources.find_overlapping_iter(path).any(|found| {
+            let source = self.index.table.sources[found.pattern().as_usize()];
+            let before = path[..found.start()].chars().next_back();
+            let after = path[found.end()..].chars().next();
+            (source.contains('.') || found.start() == 0)
+                && before.is_none_or(|c| matches!(c, '.' | '/' | '(' | ')' | '?'))
+                && after.is_none_or(|c| matches!(c, '.' | '(' | ')' | '['))
         })
     }
 

@@ -3,8 +3,6 @@
 //! What comes out is what the grammar's tree would be lowered to, so that the same rules find the same.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
 
 use ruff_python_ast::{
     Arguments, Comprehension, Decorator, ExceptHandler, Expr, FStringPart, InterpolatedStringElement, Mod, Parameters,
@@ -14,7 +12,7 @@ use ruff_python_parser::Parsed;
 use ruff_text_size::{Ranged, TextRange};
 
 use super::string::{content, unescaped};
-use super::{TooDeep, type_name};
+use super::{TooDeep, plain_name, type_name};
 use crate::check::security::ir::{Function, Id, Ir, Kind, Node, Parameter};
 
 /// Lowers `source`, parsed; nothing where it cannot be parsed, for then the grammar sees more.
@@ -582,21 +580,4 @@ impl<'s> Lower<'s> {
 /// Returns a dotted name without the blanks that may stand in it.
 fn plain(path: &str) -> String {
     path.split_whitespace().collect()
-}
-
-/// Keeps a name that is written otherwise than it is read, for as long as the program runs; nothing when there are too many.
-fn plain_name(id: &str) -> Option<&'static str> {
-    /// No honest code has any.
-    const NAMES_MAX: usize = 4_096;
-    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
-    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(known) = names.get(id) {
-        return Some(*known);
-    }
-    if names.len() >= NAMES_MAX || id.len() > 64 {
-        return None;
-    }
-    let name: &'static str = Box::leak(id.to_owned().into_boxed_str());
-    names.insert(name);
-    Some(name)
 }
