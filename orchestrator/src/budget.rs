@@ -11,7 +11,7 @@ mod tests;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -139,7 +139,7 @@ pub enum BudgetError {
 
 /// The limits of one configuration over the spending of one state folder.
 pub struct Budgets {
-    limits: BudgetConfig,
+    limits: Mutex<BudgetConfig>,
     state_dir: StateDir,
     store: OnceCell<Arc<Store>>,
 }
@@ -224,13 +224,18 @@ impl Budgets {
     /// Puts `limits` over what the ledger of `state_dir` says was spent; opens nothing yet.
     #[must_use]
     pub fn new(limits: BudgetConfig, state_dir: StateDir) -> Self {
-        Self { limits, state_dir, store: OnceCell::new() }
+        Self { limits: Mutex::new(limits), state_dir, store: OnceCell::new() }
     }
 
-    /// Returns the limits.
+    /// Returns the limits in force.
     #[must_use]
-    pub fn limits(&self) -> &BudgetConfig {
-        &self.limits
+    pub fn limits(&self) -> BudgetConfig {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts another limit over what one task may cost, from the next call on.
+    pub(crate) fn limit_task(&self, most: Money) {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner).per_task_usd = Some(most);
     }
 
     /// Sets aside what the call may cost, or says which limit it does not fit. Durable when this returns.
@@ -242,7 +247,7 @@ impl Budgets {
     ///
     /// [`BudgetError`]; then nothing is set aside and nothing may be spent.
     pub async fn reserve(&self, ledger: &Ledger, intent: Intent) -> Result<Reserved, BudgetError> {
-        if !self.limits.limits_anything() {
+        if !self.limits().limits_anything() {
             return Ok(Reserved { amount: intent.estimate.most, warnings: Vec::new() });
         }
         ledger.open().await?;
@@ -256,7 +261,7 @@ impl Budgets {
     }
 
     async fn with_store(&self, store: &Arc<Store>, intent: &Arc<Intent>) -> Result<Reserved, BudgetError> {
-        let (store, intent, limits) = (Arc::clone(store), Arc::clone(intent), self.limits.clone());
+        let (store, intent, limits) = (Arc::clone(store), Arc::clone(intent), self.limits());
         blocking(store.path().to_owned(), move || store.reserve(&limits, &intent)).await
     }
 
@@ -266,7 +271,7 @@ impl Budgets {
     ///
     /// [`BudgetError`].
     pub async fn owner_file(&self, ledger: &Ledger) -> Result<Option<PathBuf>, BudgetError> {
-        if !self.limits.limits_anything() {
+        if !self.limits().limits_anything() {
             return Ok(None);
         }
         ledger.open().await?;

@@ -22,6 +22,7 @@ use crate::gateway::policy::GatewayConfig;
 use crate::model::ModelsConfig;
 use crate::queue::config::QueueConfig;
 use crate::router::RouterConfig;
+use crate::team::TeamConfig;
 
 /// The servers of the house, by short name; each program is `mcp-<name>`.
 pub const OWN_SERVERS: &[&str] = &["ralph", "git", "database", "deploy"];
@@ -119,6 +120,8 @@ pub struct House {
     pub queue: QueueConfig,
     /// When a team or a person does a task.
     pub router: RouterConfig,
+    /// Who is in a team.
+    pub team: TeamConfig,
     /// Where everything is recorded.
     pub state_dir: StateDir,
     /// What is in force, secrets masked.
@@ -169,6 +172,7 @@ impl House {
         let models = Settings::<ModelsConfig>::load("models", arguments.config.as_deref())?;
         let queue = Settings::<QueueConfig>::load("queue", arguments.config.as_deref())?;
         let router = Settings::<RouterConfig>::load("router", arguments.config.as_deref())?;
+        let team = Settings::<TeamConfig>::load("team", arguments.config.as_deref())?;
         let workspace = settings.workspace.clone();
         let state_dir = StateDir::choose(arguments.state_dir.as_deref(), &workspace);
         let timeout = Duration::from_millis(settings.own.call_timeout_ms.max(1));
@@ -206,6 +210,7 @@ impl House {
             tables_only(&agents.describe()),
             tables_only(&queue.describe()),
             tables_only(&router.describe()),
+            tables_only(&team.describe()),
         ]
         .concat();
         Ok(Self {
@@ -219,6 +224,7 @@ impl House {
             agents: agents.own,
             queue: queue.own,
             router: router.own,
+            team: team.own,
             state_dir,
             description,
         })

@@ -132,14 +132,27 @@ impl Fleet {
 
     /// Lists the tools of every server, starting those that are not running; all at once.
     pub async fn list(&self) -> Vec<Listing> {
+        self.list_trying(1).await
+    }
+
+    /// Lists as [`list`](Self::list) does, for one who goes on with what is listed for hours: a server that dies of the
+    /// moment is started again, up to `tries` times altogether.
+    pub async fn list_trying(&self, tries: u32) -> Vec<Listing> {
         join_all(self.servers.iter().map(|member| async move {
-            let tools = match self.connected(member).await {
-                Ok(child) => child.tools().await.map_err(|error| error.to_string()),
-                Err(reason) => Err(reason),
-            };
+            let mut tools = self.list_one(member).await;
+            for _ in 1..tries {
+                if tools.is_ok() {
+                    break;
+                }
+                tools = self.list_one(member).await;
+            }
             (member.spec.clone(), tools)
         }))
         .await
+    }
+
+    async fn list_one(&self, member: &Member) -> Result<Vec<Tool>, String> {
+        self.connected(member).await?.tools().await.map_err(|error| error.to_string())
     }
 
     /// Calls a tool of a server, on behalf of `identity`.

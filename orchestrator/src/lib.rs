@@ -15,4 +15,5 @@ pub mod report;
 pub mod router;
 pub mod session;
 pub mod task;
+pub mod team;
 pub mod worker;

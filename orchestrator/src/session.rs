@@ -12,6 +12,8 @@ use tollgate_shared::money::Money;
 use tollgate_shared::receipt::{Outcome, Receipt};
 
 use crate::agent::AgentSpec;
+use crate::team::role::Role;
+use crate::team::{Membership, Team};
 
 /// One task, and how far it is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -56,6 +58,12 @@ pub struct Session {
     pub updated_at: Timestamp,
     /// Whether lists leave it out.
     pub archived: bool,
+    /// Who else works on it, where it is a team's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub team: Option<Box<Team>>,
+    /// What it is a part of, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<Box<Membership>>,
 }
 
 /// What comes next in a session.
@@ -64,6 +72,12 @@ pub struct Session {
 pub enum Phase {
     /// A working tree is to be made.
     Preparing,
+    /// The lead of a team divides the task.
+    Analysing,
+    /// The members of a team do their parts.
+    Delegating,
+    /// What members made is to be merged.
+    Merging,
     /// It is the agent's turn, or its calls are to be carried out.
     Working,
     /// The agent says that it is done; that is to be looked at.
@@ -121,25 +135,47 @@ impl Phase {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Preparing => "preparing",
+            Self::Analysing => "analysing",
+            Self::Delegating => "delegating",
+            Self::Merging => "merging",
             Self::Working => "working",
             Self::Verifying => "verifying",
             Self::Committing => "committing",
             Self::Ended { ending, .. } => ending.as_str(),
         }
     }
+}
 
-    /// Returns the phase in which a session goes on when somebody resumes it; `None` when it is done.
+impl Session {
+    /// Returns the phase in which it goes on when somebody resumes it; `None` when it is done.
     #[must_use]
-    pub fn resumed(&self, has_worktree: bool) -> Option<Self> {
-        match self {
-            Self::Ended { ending: Ending::Done, .. } => None,
+    pub fn resumed(&self) -> Option<Phase> {
+        match &self.phase {
+            Phase::Ended { ending: Ending::Done, .. } => None,
+            Phase::Ended { .. } if self.worktree.is_none() => Some(Phase::Preparing),
             // What ended it is looked at again: the verdict, the budget, the clock.
-            Self::Ended { .. } if has_worktree => Some(Self::Working),
-            Self::Ended { .. } => Some(Self::Preparing),
+            Phase::Ended { .. } => Some(match self.active_team() {
+                Some(team) if team.members.is_empty() => Phase::Analysing,
+                Some(team) if !team.is_whole() => Phase::Delegating,
+                _ => Phase::Working,
+            }),
             // Nobody knows what became of the files since they were verified.
-            Self::Committing => Some(Self::Verifying),
+            Phase::Committing => Some(Phase::Verifying),
             other => Some(other.clone()),
         }
+    }
+
+    /// Returns the team that works on it: none where one agent does it after all.
+    #[must_use]
+    pub fn active_team(&self) -> Option<&Team> {
+        self.team.as_deref().filter(|team| team.fallback.is_none())
+    }
+
+    /// Returns the role that whoever is asked has.
+    #[must_use]
+    pub fn role(&self) -> Option<&Role> {
+        let of_lead = self.active_team().map(|team| &team.lead);
+        self.member.as_ref().map(|member| &member.role).or(of_lead)
     }
 }
 
@@ -168,6 +204,11 @@ pub enum Said {
     },
     /// What verification found, to the agent.
     Findings {
+        /// In words.
+        text: String,
+    },
+    /// What comes next in the work of a team, to its lead.
+    Team {
         /// In words.
         text: String,
     },
@@ -322,15 +363,30 @@ impl History {
         let of_messages = self.messages.iter().flat_map(|message| match &message.said {
             Said::Agent(reply) => reply.receipts.iter(),
             Said::Summary { receipts, .. } => receipts.iter(),
-            Said::Task { .. } | Said::Findings { .. } => [].iter(),
+            Said::Task { .. } | Said::Findings { .. } | Said::Team { .. } => [].iter(),
         });
         of_calls.chain(of_messages)
     }
 
-    /// Returns what the session cost so far.
+    /// Returns what the session itself cost so far.
     #[must_use]
     pub fn cost(&self) -> Money {
         self.receipts().map(|receipt| receipt.amount).sum()
+    }
+
+    /// Returns what the task cost so far: with the sessions of everybody in its team.
+    #[must_use]
+    pub fn total_cost(&self) -> Money {
+        self.cost() + self.session.team.as_ref().map(|team| team.cost()).unwrap_or_default()
+    }
+
+    /// Returns the last thing that the agent said in words.
+    #[must_use]
+    pub fn last_words(&self) -> Option<&str> {
+        self.messages.iter().rev().find_map(|message| match &message.said {
+            Said::Agent(reply) => reply.text.as_deref().filter(|text| !text.trim().is_empty()),
+            _ => None,
+        })
     }
 
     /// Returns the last message, and the reply in it where the agent said it.

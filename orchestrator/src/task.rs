@@ -10,6 +10,7 @@ pub mod drive;
 pub(crate) mod files;
 pub mod start;
 mod step;
+mod team;
 pub mod tools;
 mod tree;
 mod verdict;
@@ -25,22 +26,30 @@ use tollgate_shared::money::Money;
 use tollgate_shared::sandbox::Setting;
 
 use crate::agent::AnyAgent;
+use crate::config::House;
 use crate::fleet::Fleet;
 use crate::session::store::{Store, StoreError};
-use crate::session::{Ending, History, Session, VerdictRecord};
-use tools::TaskTool;
+use crate::session::{Ending, History, Phase, Session, VerdictRecord};
+use crate::team::Member;
+use drive::Stop;
+use tools::{Effect, Route, TaskTool};
 
 /// One task under way in this process: its agent, and everything that calls are made with.
 pub struct TaskRun {
     pub(crate) core: Arc<TaskCore>,
     pub(crate) agent: AnyAgent,
+    /// What members of its team are begun with.
+    pub(crate) house: House,
+    /// What stops it stops everybody in its team.
+    pub(crate) stop: Stop,
 }
 
 /// What calls of a task are made with, also by an agent that calls while it is asked.
 pub struct TaskCore {
     pub(crate) store: Store,
     pub(crate) fleet: Fleet,
-    pub(crate) tools: Vec<TaskTool>,
+    /// Every tool that its agent can call at one time or another.
+    pub(crate) all_tools: Vec<TaskTool>,
     pub(crate) id: String,
     /// Where relative paths of the configuration start.
     pub(crate) workspace: PathBuf,
@@ -76,6 +85,9 @@ pub enum TaskError {
     /// The session is gone.
     #[error("there is no session {0} any more")]
     Gone(String),
+    /// A part of it cannot be gone on with yet.
+    #[error("{0}")]
+    Busy(String),
 }
 
 /// Something that happened, for whoever watches.
@@ -106,6 +118,32 @@ pub enum Event<'a> {
     },
     /// What the agent made was looked at.
     Judged(&'a VerdictRecord),
+    /// A team's task is divided.
+    Planned {
+        /// Who does what.
+        members: &'a [Member],
+        /// Why it is not the lead's own division, where it is not.
+        default_reason: Option<&'a str>,
+    },
+    /// Something happened to a member of a team.
+    Member {
+        /// The name of its part.
+        name: &'a str,
+        /// What.
+        event: &'a Event<'a>,
+    },
+    /// The work of a member was merged, or given back to it.
+    Merged {
+        /// The name of its part.
+        name: &'a str,
+        /// Files in which it conflicts with what was merged before; none when it is merged.
+        conflicts: &'a [String],
+    },
+    /// One agent does what a team was to do.
+    FellBack {
+        /// Why.
+        reason: &'a str,
+    },
     /// The task ended.
     Ended {
         /// How.
@@ -137,6 +175,16 @@ impl TaskCore {
     /// Returns everything about the task.
     pub(crate) async fn history(&self) -> Result<History, TaskError> {
         self.store.load(&self.id).await?.ok_or_else(|| TaskError::Gone(self.id.clone()))
+    }
+
+    /// Returns what its agent can call now: whoever divides a task only looks, and whoever does one divides nothing.
+    pub(crate) fn tools_in(&self, session: &Session) -> impl Iterator<Item = &TaskTool> {
+        let divides = session.phase == Phase::Analysing;
+        self.all_tools.iter().filter(move |tool| match tool.route {
+            Route::PlanTeam => divides,
+            Route::Plan => true,
+            _ => !divides || tool.effect == Effect::Reads,
+        })
     }
 
     pub(crate) fn identity(&self, session: &Session) -> Identity {

@@ -37,6 +37,7 @@ pub const TABLES: &[&str] = &[
     "agents",
     "queue",
     "router",
+    "team",
 ];
 
 /// A configuration is a few kilobytes; a file of megabytes is a mistake.

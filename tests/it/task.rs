@@ -3,6 +3,7 @@
 mod acp;
 pub(crate) mod killed;
 mod model;
+mod team;
 pub(crate) mod world;
 
 use std::fs;
@@ -12,6 +13,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 use tollgate_shared::money::Money;
 
+use tollgate_tests::world::program;
 use world::World;
 
 const BROKEN: &str = "def add(a, b):\n    return a +\n";
@@ -119,6 +121,25 @@ fn task_stays_in_its_worktree_and_its_tools() {
     let repository = status["call"]["answer"]["structured"]["repository"].as_str().unwrap();
     assert!(repository.contains(".tollgate/worktrees/task-"), "{status}");
     assert_eq!(world.checkout(), before);
+}
+
+#[test]
+fn server_that_dies_at_its_start_is_started_again_and_one_that_never_lives_is_named() {
+    let world = World::new();
+    world.script(&json!({"turns": [write("calc.py", RIGHT), {"tool": "late__echo", "arguments": {"text": "here"}}]}));
+    let config = world.path().join("tollgate.toml");
+    let house = fs::read_to_string(&config).unwrap();
+    // The first of its lives ends before it says anything, as if it were killed.
+    let lives = format!("mkdir secret 2>/dev/null && exit 1; exec {}", program("mcp-fixture").display());
+    fs::write(&config, format!("{house}\n[servers.late]\ncommand = \"sh\"\nargs = [\"-c\", {lives:?}]\n")).unwrap();
+    let (events, code) = world.run(&["--task", "x"]);
+    assert_eq!(code, 0, "{events:#?}");
+    assert!(world.path().join("secret").is_dir(), "it had one life only");
+
+    fs::write(&config, format!("{house}\n[ralph]\nno_such_key = 1\n")).unwrap();
+    let output = world.command(&["run", "--task", "x", "--agent", "scripted:script.json"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("a task needs the server `ralph`") && said.contains("no_such_key"), "{said}");
 }
 
 #[test]

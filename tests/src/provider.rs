@@ -60,6 +60,8 @@ pub struct Provider {
 #[derive(Default)]
 struct State {
     turns: VecDeque<Turn>,
+    /// Turns of their own for requests that contain a text.
+    lanes: Vec<(&'static str, VecDeque<Turn>)>,
     requests: Vec<Value>,
     complaints: Vec<String>,
     counted: Counted,
@@ -73,6 +75,18 @@ impl Provider {
         let provider = Self::start(turns);
         lock(&provider.state).serves_host = true;
         provider
+    }
+
+    /// Begins to listen for several agents at once: whose request contains the text of a lane gets that lane's next turn.
+    pub fn start_for_team(lanes: impl IntoIterator<Item = (&'static str, Vec<Turn>)>) -> Self {
+        let provider = Self::start([]);
+        lock(&provider.state).lanes = lanes.into_iter().map(|(text, turns)| (text, turns.into())).collect();
+        provider
+    }
+
+    /// Returns how many turns of lanes are left.
+    pub fn left(&self) -> usize {
+        lock(&self.state).lanes.iter().map(|(_, turns)| turns.len()).sum()
     }
 
     /// Begins to listen; behind the last of `turns` it says that it is done.
@@ -131,7 +145,13 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
     let (turn, number) = loop {
         let mut state = lock(state);
         let is_aside = state.serves_host && is_aside(&body);
-        let next = if is_aside { None } else { state.turns.pop_front() };
+        let text = if state.lanes.is_empty() { String::new() } else { body.to_string() };
+        let lane = state.lanes.iter_mut().find(|(needle, _)| text.contains(needle));
+        let next = match lane {
+            Some((_, turns)) => turns.pop_front(),
+            None if is_aside => None,
+            None => state.turns.pop_front(),
+        };
         let turn = next.unwrap_or(Turn::Answer("It is done.", Vec::new()));
         if let Turn::Wait(time) = turn {
             drop(state);

@@ -17,10 +17,10 @@ use crate::root;
 pub struct DemoArguments {
     /// Keep the temporary folder and say where it is
     #[arg(long)]
-    keep: bool,
+    pub(crate) keep: bool,
     /// Use programs that are built already, from this folder
     #[arg(long, value_name = "DIR")]
-    programs: Option<PathBuf>,
+    pub(crate) programs: Option<PathBuf>,
 }
 
 /// Builds everything, prepares the service in a temporary folder and lets the scripted agent work on it.
@@ -61,37 +61,38 @@ pub fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-struct Orchestrator<'a> {
-    program: PathBuf,
-    shop: &'a Path,
+pub(crate) struct Orchestrator<'a> {
+    pub(crate) program: PathBuf,
+    pub(crate) shop: &'a Path,
 }
 
 impl Orchestrator<'_> {
-    fn run(&self, arguments: &[&str]) -> anyhow::Result<()> {
-        let status = Command::new(&self.program)
-            .args(arguments)
-            .current_dir(self.shop)
-            .env_remove("TOLLGATE_CONFIG")
-            .env_remove("TOLLGATE_STATE_DIR")
-            .stdin(Stdio::null())
-            .status()
-            .with_context(|| format!("cannot run {}", self.program.display()))?;
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).current_dir(self.shop);
+        command.env_remove("TOLLGATE_CONFIG").env_remove("TOLLGATE_STATE_DIR").stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        let status = self.command(arguments).status();
+        let status = status.with_context(|| format!("cannot run {}", self.program.display()))?;
         ensure!(status.success(), "orchestrator {} ended with {status}", arguments.join(" "));
         Ok(())
     }
 }
 
 #[expect(clippy::print_stdout, reason = "the demo talks to a person")]
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     println!("\n{}", text.if_supports_color(Stream::Stdout, |text| text.bold()));
 }
 
-fn path(path: &Path) -> anyhow::Result<&str> {
+pub(crate) fn path(path: &Path) -> anyhow::Result<&str> {
     path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
 }
 
 /// Builds every program and returns the folder that holds them.
-fn build() -> anyhow::Result<PathBuf> {
+pub(crate) fn build() -> anyhow::Result<PathBuf> {
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["build", "--workspace", "--bins"])
         .current_dir(root())
@@ -103,7 +104,7 @@ fn build() -> anyhow::Result<PathBuf> {
     Ok(own.parent().context("this program is in no folder")?.to_owned())
 }
 
-fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
+pub(crate) fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
         let entry = entry?;
@@ -120,7 +121,7 @@ fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
 }
 
 /// Commits the service in three steps, as if it had grown over some days.
-fn make_history(shop: &Path) -> anyhow::Result<()> {
+pub(crate) fn make_history(shop: &Path) -> anyhow::Result<()> {
     let repository = Repository::init_opts(shop, RepositoryInitOptions::new().initial_head("main"))?;
     let mut config = repository.config()?;
     config.set_str("user.name", "Bookshop")?;

@@ -1,5 +1,6 @@
 //! Development tasks, run as `cargo xtask <task>`.
 
+mod backlog;
 mod demo;
 mod map;
 mod schemas;
@@ -19,6 +20,8 @@ struct Arguments {
 enum Task {
     /// Build everything and run an agent on a small real service, in a temporary folder
     Demo(demo::DemoArguments),
+    /// Build everything and let three workers do a backlog of eight tasks on the same service, in a temporary folder
+    DemoQueue(demo::DemoArguments),
     /// Write the list of modules in ARCHITECTURE.md
     Map {
         /// Only compare, and fail when it is not up to date
@@ -36,6 +39,7 @@ enum Task {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::Demo(arguments) => demo::run(&arguments),
+        Task::DemoQueue(arguments) => backlog::run(&arguments),
         Task::Map { check } => map::run(check),
         Task::Schemas { check } => schemas::run(check),
     }

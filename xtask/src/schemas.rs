@@ -14,6 +14,7 @@ use orchestrator::model::ModelsConfig;
 use orchestrator::queue::config::QueueConfig;
 use orchestrator::queue::task::Task;
 use orchestrator::router::RouterConfig;
+use orchestrator::team::TeamConfig;
 use serde_json::{Value, json};
 use tollgate_shared::audit::AuditEntry;
 use tollgate_shared::config::schema::inlined;
@@ -91,6 +92,7 @@ fn config() -> Value {
             "agents": inlined::<AgentsConfig>(),
             "queue": inlined::<QueueConfig>(),
             "router": inlined::<RouterConfig>(),
+            "team": inlined::<TeamConfig>(),
         },
     })
 }

@@ -77,8 +77,12 @@ impl AcpAgent {
         let history = conversation.history;
         let last = history.messages.last().map(|message| &message.said);
         match (&self.running, last) {
-            (Some(_), Some(Said::Findings { text })) => text.clone(),
-            _ => format!("{INSTRUCTIONS}\n{}", compaction::summary(history, None)),
+            (Some(_), Some(Said::Findings { text } | Said::Team { text })) => text.clone(),
+            _ => {
+                let role = history.session.role();
+                let role = role.map(|role| format!("\nYour role is {}. {}\n", role.name, role.prompt));
+                format!("{INSTRUCTIONS}{}\n{}", role.unwrap_or_default(), compaction::summary(history, None))
+            }
         }
     }
 

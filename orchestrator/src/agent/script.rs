@@ -1,5 +1,6 @@
 //! A script: the turns of an agent, written down.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
@@ -27,8 +28,14 @@ pub struct Script {
     /// On whose behalf its calls are made.
     #[serde(default = "scripted")]
     pub agent: AgentName,
-    /// What it does, in order.
+    /// What it does, in order. For the lead of a team: when its members' work is merged.
     pub turns: Vec<ScriptedTurn>,
+    /// For the lead of a team: how it divides the task, with `tollgate__plan_team`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub analysis: Vec<ScriptedTurn>,
+    /// For a team: what its members do, by the name of their part or of their role.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub members: BTreeMap<String, Script>,
     /// In a task (`run --task`): what it does when it said that it is done and verification found otherwise, for each further
     /// iteration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -112,8 +119,11 @@ impl Script {
         } else {
             serde_saphyr::from_str(text)?
         };
-        ensure!(!script.turns.is_empty(), "it has no turns");
-        let all = || script.turns.iter().chain(script.then.iter().flatten());
+        ensure!(!script.turns.is_empty() || !script.members.is_empty(), "it has no turns");
+        for (name, member) in &script.members {
+            ensure!(member.members.is_empty() && member.analysis.is_empty(), "members.{name}: a member has no team");
+        }
+        let all = || script.analysis.iter().chain(&script.turns).chain(script.then.iter().flatten());
         ensure!(all().count() <= TURNS_MAX, "it has more than {TURNS_MAX} turns");
         let mut ids = std::collections::BTreeSet::new();
         for (index, turn) in all().enumerate() {

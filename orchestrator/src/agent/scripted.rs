@@ -34,7 +34,8 @@ impl ScriptedAgent {
     /// Returns the turns of an iteration; none when the script has nothing more to say.
     fn turns(&self, iteration: u32) -> &[ScriptedTurn] {
         match iteration as usize {
-            0 | 1 => &self.script.turns,
+            0 => &self.script.analysis,
+            1 => &self.script.turns,
             later => self.script.then.get(later - 2).map_or(&[], Vec::as_slice),
         }
     }
@@ -59,9 +60,13 @@ impl ScriptedAgent {
     /// Returns what came of every turn so far.
     fn results(&self, history: &History) -> Result<Vec<TurnResult>, AgentError> {
         let mut results = Vec::new();
-        let mut place = (0, 0);
+        let mut last: Option<(u32, usize)> = None;
         for (number, iteration, _) in replies(history).filter(|(_, _, reply)| !reply.calls.is_empty()) {
-            place = if place.0 == iteration { (iteration, place.1 + 1) } else { (iteration, 0) };
+            let place = match last {
+                Some((of, turn)) if of == iteration => (iteration, turn + 1),
+                _ => (iteration, 0),
+            };
+            last = Some(place);
             let scripted = self.turns(iteration).get(place.1);
             let answer = history.call(&slot(number, 0)).and_then(|call| call.answer.as_ref());
             let (Some(scripted), Some(answer)) = (scripted, answer) else { continue };

@@ -51,6 +51,18 @@ impl AgentSpec {
         }
     }
 
+    /// Reads the same where relative files start from the workspace, as they do in the configuration.
+    ///
+    /// # Errors
+    ///
+    /// See [`parse`](Self::parse).
+    pub fn from_workspace(text: &str, workspace: &Path) -> anyhow::Result<Self> {
+        match text.strip_prefix("scripted:") {
+            Some(file) => Self::parse(&format!("scripted:{}", workspace.join(file).display())),
+            None => Self::parse(text),
+        }
+    }
+
     /// Returns on whose behalf its calls are made.
     #[must_use]
     pub fn name(&self) -> AgentName {

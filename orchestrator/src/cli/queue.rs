@@ -15,6 +15,7 @@ use crate::queue::file::{Batch, Item, task_of};
 use crate::queue::store::{Entry, ImportOrder, Queue};
 use crate::queue::task::{Category, Complexity, Kind, Priority, Status};
 use crate::queue::template::Template;
+use crate::report::outcome::{Outcome, outcome_table};
 use crate::report::queue::{entry_json, list_table, replay};
 
 #[derive(clap::Subcommand)]
@@ -51,6 +52,15 @@ pub(super) enum QueueCommand {
         all: bool,
         /// At most this many
         #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
+        limit: i64,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what came of each task: who did it and why, what verification said, attempts, cost, what that is worth
+    Report {
+        /// At most this many
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(i64).range(1..=10_000))]
         limit: i64,
         /// As JSON
         #[arg(long)]
@@ -184,6 +194,18 @@ pub(super) async fn run(house: &House, command: QueueCommand) -> anyhow::Result<
                 print(&format!("{}\n", serde_json::to_string_pretty(&rows)?));
             } else {
                 print(&list_table(&entries, &queue.counts().await?));
+            }
+        }
+        QueueCommand::Report { limit, json } => {
+            let mut outcomes = Vec::new();
+            for entry in queue.list(None, limit).await? {
+                let checkpoints = queue.checkpoints(&entry.task.id).await?;
+                outcomes.push(Outcome::of(&entry, &checkpoints));
+            }
+            if json {
+                print(&format!("{}\n", serde_json::to_string_pretty(&outcomes)?));
+            } else {
+                print(&outcome_table(&outcomes));
             }
         }
         QueueCommand::Show { id, json } => {

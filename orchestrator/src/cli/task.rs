@@ -53,6 +53,10 @@ pub(super) struct TaskArguments {
     /// How long it may work altogether, such as 30m or 2h; 1h when left out
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     timeout: Option<Duration>,
+    /// Have a team do it: its lead divides the task, and these roles do it when it does not; without names the usual ones
+    #[arg(long, value_name = "ROLES", num_args = 0..=1, value_delimiter = ',', default_missing_value = "codequality,testwriter",
+        conflicts_with = "resume")]
+    team: Option<Vec<String>>,
     /// How acceptance commands are confined; `none` only where nothing works, and nobody else's code is run
     #[arg(long, value_enum, default_value = "auto")]
     sandbox: SandboxSetting,
@@ -82,6 +86,8 @@ pub(super) async fn run(house: &House, arguments: &TaskArguments, format: RunFor
                 budget_usd: arguments.budget.map_or_else(|| BUDGET_DEFAULT.parse(), Ok)?,
                 iterations: arguments.iterations.unwrap_or(ITERATIONS_DEFAULT),
                 timeout: arguments.timeout.unwrap_or(TIMEOUT_DEFAULT),
+                team: arguments.team.clone(),
+                member: None,
             };
             TaskRun::begin(house, sandbox, order).await?
         }

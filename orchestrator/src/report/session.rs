@@ -2,11 +2,13 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tollgate_shared::money::Money;
 
 use super::table::{shorten, table};
 use super::task::acceptance;
 use crate::session::{CallRecord, History, Phase, Said, slot};
 use crate::task::OF_AGENT;
+use crate::team::Team;
 
 /// Returns one session in a few fields.
 #[must_use]
@@ -61,11 +63,14 @@ pub fn replay(history: &History) -> String {
     }
     text.push_str(&format!(
         "${} of ${} · {} calls · {} s\n",
-        history.cost().normalized(),
+        history.total_cost().normalized(),
         session.budget_usd.normalized(),
         history.tool_calls().count(),
         session.worked_ms / 1000
     ));
+    if let Some(team) = &session.team {
+        text.push_str(&team_table(history, team));
+    }
     let mut verdicts = history.verdicts.iter();
     let mut turn_began = Timestamp::MIN;
     for message in &history.messages {
@@ -75,6 +80,7 @@ pub fn replay(history: &History) -> String {
                 text.push_str(&verdicts.next().map(verdict).unwrap_or_default());
                 text.push_str(&format!("\niteration {}\n{}\n", message.iteration, indented(findings)));
             }
+            Said::Team { text: told } => text.push_str(&format!("\nteam\n{}\n", indented(told))),
             Said::Summary { text: summary, .. } => text.push_str(&format!("\nsummary\n{}\n", indented(summary))),
             Said::Agent(reply) => {
                 if let Some(said) = &reply.text {
@@ -94,6 +100,65 @@ pub fn replay(history: &History) -> String {
     let last = history.calls.iter().filter(|call| call.slot.starts_with("stage") || call.slot.starts_with("commit"));
     text.push_str(&last.map(call).collect::<String>());
     text
+}
+
+/// Returns who did which part of a team's task, and what dividing it, each part and putting it together cost.
+fn team_table(history: &History, team: &Team) -> String {
+    let costs = TeamCosts::of(history);
+    let usd = |amount: Money| format!("${}", amount.normalized());
+    let row = |part: &str, role: &str, state: &str, iterations: String, cost: Money, each: String, session: &str| {
+        vec![part.to_owned(), role.to_owned(), state.to_owned(), iterations, usd(cost), each, session.to_owned()]
+    };
+    let none = String::new;
+    let mut rows = vec![row("analysis", &team.lead.name, "", none(), costs.analysis, none(), "")];
+    for member in &team.members {
+        let each = usd(member.cost_usd.average_over(u64::from(member.iterations)));
+        let state = json!(member.state);
+        let state = state.as_str().unwrap_or_default();
+        let iterations = member.iterations.to_string();
+        rows.push(row(&member.id, &member.role.name, state, iterations, member.cost_usd, each, &member.session));
+    }
+    let iterations = history.session.iteration;
+    let each = usd(costs.synthesis.average_over(u64::from(iterations)));
+    let iterations = iterations.to_string();
+    let name = if team.fallback.is_some() { "one agent" } else { "synthesis" };
+    rows.push(row(name, &team.lead.name, "", iterations, costs.synthesis, each, ""));
+    let mut text = format!(
+        "\n{}",
+        table(&["part", "role", "state", "iterations", "cost", "per iteration", "session"], &[3, 4, 5], &rows)
+    );
+    for (what, reason) in [("the usual parts", &team.default_reason), ("one agent did it", &team.fallback)] {
+        text.push_str(&reason.as_ref().map(|reason| format!("{what}: {reason}\n")).unwrap_or_default());
+    }
+    text
+}
+
+/// What the parts of a lead's work cost.
+struct TeamCosts {
+    /// Dividing the task.
+    analysis: Money,
+    /// Merging, putting it together and verifying the whole.
+    synthesis: Money,
+}
+
+impl TeamCosts {
+    fn of(history: &History) -> Self {
+        let first = history.messages.iter().find(|message| message.iteration > 0).map(|message| message.at);
+        let before = |at: Timestamp| first.is_none_or(|first| at < first);
+        let of_messages =
+            history.messages.iter().filter(|message| message.iteration == 0).flat_map(|message| match &message.said {
+                Said::Agent(reply) => reply.receipts.iter(),
+                Said::Summary { receipts, .. } => receipts.iter(),
+                _ => [].iter(),
+            });
+        let of_merging = |call: &&CallRecord| call.slot.starts_with("merge.") || call.slot.starts_with("conflict.");
+        let of_calls =
+            history.calls.iter().filter(|call| before(call.begun_at) && !of_merging(call)).flat_map(|call| {
+                call.lost.iter().chain(call.answer.as_ref().and_then(|answer| answer.receipt.as_ref()))
+            });
+        let analysis = of_messages.chain(of_calls).map(|receipt| receipt.amount).sum();
+        Self { analysis, synthesis: history.cost().left_after(analysis) }
+    }
 }
 
 fn verdict(verdict: &crate::session::VerdictRecord) -> String {

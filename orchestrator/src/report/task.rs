@@ -75,6 +75,31 @@ impl<W: Write + Send> Watch for Lines<W> {
                 }
                 Ok(())
             }
+            Event::Planned { members, default_reason } => {
+                let reason = default_reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+                let _ = writeln!(out, "{} parts{reason}", members.len());
+                for member in *members {
+                    let on: Vec<&str> = member.depends_on.iter().map(|on| members[*on].id.as_str()).collect();
+                    let on = if on.is_empty() { String::new() } else { format!(", after {}", on.join(", ")) };
+                    let task = shorten(member.task.lines().next().unwrap_or_default(), 80);
+                    let _ = writeln!(out, "  {} by {}{on}: {task}", member.id, member.role.name);
+                }
+                Ok(())
+            }
+            Event::Member { name, event } => match event {
+                Event::Iteration(number) => writeln!(out, "  [{name}] iteration {number}"),
+                Event::Judged(verdict) => writeln!(out, "  [{name}] verdict {}: {}", verdict.verdict, verdict.decision),
+                Event::Ended { ending, reason, cost, .. } => {
+                    writeln!(out, "  [{name}] {}: {reason}  ${}", ending.as_str(), cost.normalized())
+                }
+                // What they do step by step stands in their own sessions.
+                _ => Ok(()),
+            },
+            Event::Merged { name, conflicts: [] } => writeln!(out, "  [{name}] merged"),
+            Event::Merged { name, conflicts } => {
+                writeln!(out, "  [{name}] conflicts in {}: given back", conflicts.join(", "))
+            }
+            Event::FellBack { reason } => writeln!(out, "one agent does it after all: {}", shorten(reason, 300)),
             Event::Ended { ending, reason, session, cost } => {
                 let word = ending.as_str();
                 let word = if *ending == Ending::Done {
@@ -106,20 +131,38 @@ impl JsonEvents {
 
 impl Watch for JsonEvents {
     fn event(&mut self, event: &Event<'_>) {
-        line(&match event {
-            Event::Prepared { worktree, branch } => {
-                json!({ "event": "prepared", "worktree": worktree, "branch": branch })
-            }
-            Event::Iteration(number) => json!({ "event": "iteration", "number": number }),
-            Event::Said(text) => json!({ "event": "said", "text": text }),
-            Event::Calling { tool } => json!({ "event": "calling", "tool": tool }),
-            Event::Called { call, cost } => json!({ "event": "called", "call": call, "cost_usd": cost }),
-            Event::Judged(verdict) => json!({ "event": "verdict", "verdict": verdict }),
-            Event::Ended { ending, reason, session, cost } => {
-                json!({ "event": "end", "ending": ending, "reason": reason,
+        line(&json_of(event));
+    }
+}
+
+fn json_of(event: &Event<'_>) -> Value {
+    match event {
+        Event::Prepared { worktree, branch } => {
+            json!({ "event": "prepared", "worktree": worktree, "branch": branch })
+        }
+        Event::Iteration(number) => json!({ "event": "iteration", "number": number }),
+        Event::Said(text) => json!({ "event": "said", "text": text }),
+        Event::Calling { tool } => json!({ "event": "calling", "tool": tool }),
+        Event::Called { call, cost } => json!({ "event": "called", "call": call, "cost_usd": cost }),
+        Event::Judged(verdict) => json!({ "event": "verdict", "verdict": verdict }),
+        Event::Ended { ending, reason, session, cost } => {
+            json!({ "event": "end", "ending": ending, "reason": reason,
                 "commit": session.commit, "branch": session.branch, "cost_usd": cost })
-            }
-        });
+        }
+        Event::Planned { members, default_reason } => {
+            let parts: Vec<Value> = members
+                .iter()
+                .map(|member| {
+                    let on: Vec<&str> = member.depends_on.iter().map(|on| members[*on].id.as_str()).collect();
+                    json!({ "id": member.id, "role": member.role.name, "task": member.task, "depends_on": on,
+                            "session": member.session })
+                })
+                .collect();
+            json!({ "event": "planned", "parts": parts, "default_reason": default_reason })
+        }
+        Event::Member { name, event } => json!({ "event": "member", "member": name, "of": json_of(event) }),
+        Event::Merged { name, conflicts } => json!({ "event": "merged", "member": name, "conflicts": conflicts }),
+        Event::FellBack { reason } => json!({ "event": "fallback", "reason": reason }),
     }
 }
 

@@ -87,11 +87,21 @@ impl Store {
     ///
     /// [`StoreError`]; then nothing of it is saved.
     pub async fn save(&self, id: &str, changes: Vec<Change>) -> Result<(), StoreError> {
-        let id = id.to_owned();
+        self.save_all(vec![(id.to_owned(), changes)]).await
+    }
+
+    /// Saves changes of several sessions, all or none; durable when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; then nothing of it is saved.
+    pub async fn save_all(&self, sessions: Vec<(String, Vec<Change>)>) -> Result<(), StoreError> {
         self.with(move |connection| {
             let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            for change in &changes {
-                save(&step, &id, change)?;
+            for (id, changes) in &sessions {
+                for change in changes {
+                    save(&step, id, change)?;
+                }
             }
             step.commit().map_err(Failure::from)
         })

@@ -11,6 +11,7 @@ use crate::agent::{REQUESTS_MAX, cost_report};
 use crate::fleet::failure;
 use crate::session::store::Change;
 use crate::session::{CallAnswer, CallRecord, History, Session};
+use crate::team::plan;
 
 /// How often a call is made whose server dies: one that dies of the call itself would die for ever.
 const ATTEMPTS_MAX: u32 = 4;
@@ -158,6 +159,10 @@ impl TaskCore {
         let worktree = session.worktree.clone().unwrap_or_default();
         let structured = match &due.route {
             Route::Plan => take_plan(&due.arguments),
+            Route::PlanTeam => match &session.team {
+                Some(team) => plan::answer(&due.arguments, &team.roles, team.members_max),
+                None => failure("unknown_tool", "there is no team here", "do the task"),
+            },
             Route::CostReport => cost_report(&self.fleet, &due.arguments).await,
             Route::File(tool) => {
                 let (tool, arguments) = (*tool, due.arguments.clone());
@@ -276,7 +281,8 @@ impl TaskCore {
     /// Carries out a call that an agent makes itself while it is asked; written down like every other.
     pub(crate) async fn call_of_agent(&self, name: &str, arguments: Value) -> Result<CallAnswer, TaskError> {
         let slot = format!("{OF_AGENT}{}", EntryId::generate());
-        let tool = self.tools.iter().find(|tool| tool.name == name);
+        let session = self.history().await?.session;
+        let tool = self.tools_in(&session).find(|tool| tool.name == name);
         // One effect after the other: what tells later whether one happened is how things were before it.
         let _turn = match tool {
             Some(TaskTool { effect: Effect::Reads, .. }) => None,
@@ -316,7 +322,8 @@ impl TaskCore {
             return Ok(answer);
         }
         let shown: String = name.chars().take(100).collect();
-        let nearest = tollgate_shared::config::nearest(&shown, self.tools.iter().map(|tool| tool.name.as_str()));
+        let nearest =
+            tollgate_shared::config::nearest(&shown, self.tools_in(&history.session).map(|tool| tool.name.as_str()));
         let message = format!("no tool `{shown}` here{}", tollgate_shared::config::did_you_mean(nearest));
         let hint = "use the tools that are listed; branches, pushes and deployments are not part of a task";
         let call = CallRecord {

@@ -1,5 +1,6 @@
 //! Doing one step after the other in this process, until the task ends or somebody wants it to stop.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -25,14 +26,29 @@ pub struct Stop(Arc<Flags>);
 #[derive(Default)]
 struct Flags {
     soon: AtomicBool,
-    now: Notify,
+    now: AtomicBool,
+    changed: Notify,
 }
 
 impl Stop {
     /// Wants the run to stop.
     pub fn stop(&self) {
         if self.0.soon.swap(true, Ordering::SeqCst) {
-            self.0.now.notify_one();
+            self.0.now.store(true, Ordering::SeqCst);
+            // Everybody in a team hears of it.
+            self.0.changed.notify_waiters();
+        }
+    }
+
+    /// Waits until somebody wants the run to stop at once.
+    async fn wanted_now(&self) {
+        loop {
+            let mut changed = pin!(self.0.changed.notified());
+            changed.as_mut().enable();
+            if self.0.now.load(Ordering::SeqCst) {
+                return;
+            }
+            changed.await;
         }
     }
 
@@ -54,6 +70,7 @@ impl Stop {
 ///
 /// [`TaskError`], when the session or the ledger cannot be used.
 pub async fn drive(run: &mut TaskRun, stop: &Stop, watch: &mut dyn Watch) -> Result<Stopped, TaskError> {
+    run.stop = stop.clone();
     loop {
         if stop.is_wanted() {
             return Ok(Stopped::Between);
@@ -64,7 +81,7 @@ pub async fn drive(run: &mut TaskRun, stop: &Stop, watch: &mut dyn Watch) -> Res
                     return Ok(Stopped::Ended);
                 }
             }
-            () = stop.0.now.notified() => return Ok(Stopped::Now),
+            () = stop.wanted_now() => return Ok(Stopped::Now),
         }
     }
 }

@@ -12,6 +12,7 @@ use tollgate_shared::money::Money;
 use tollgate_shared::sandbox::Setting;
 
 use super::call::OF_LOOP;
+use super::drive::Stop;
 use super::{TaskCore, TaskRun, tools};
 use crate::agent::{AgentSpec, AnyAgent};
 use crate::catalogue::Catalogue;
@@ -20,9 +21,17 @@ use crate::fleet::Fleet;
 use crate::gateway::policy::Policy;
 use crate::session::store::{Change, Store};
 use crate::session::{Phase, Session};
+use crate::team::role::LEAD;
+use crate::team::{Membership, Team};
 
 /// Longest that a resumed task waits for the servers of the run before it: they finish the call that they are at.
 const PREDECESSOR_MAX: Duration = Duration::from_secs(60);
+
+/// The servers of the house that no task can do without.
+const NEEDED: [&str; 2] = ["git", "ralph"];
+
+/// How often a server is started that does not live long enough to list its tools.
+const LIST_TRIES: u32 = 3;
 
 /// Longest task, as text.
 const TASK_BYTES_MAX: usize = 100 * 1024;
@@ -49,6 +58,10 @@ pub struct Order {
     pub iterations: u32,
     /// How long it may take.
     pub timeout: Duration,
+    /// The roles of those who do it when the lead does not say, where a team does it.
+    pub team: Option<Vec<String>>,
+    /// What it is a part of, where it is one.
+    pub member: Option<Membership>,
 }
 
 /// What a resumed task may have more of than it had.
@@ -78,10 +91,20 @@ impl TaskRun {
         let repository = order.repository.canonicalize();
         let repository = repository.with_context(|| format!("cannot use {}", order.repository.display()))?;
         let store = Store::open(&house.state_dir).await?;
+        let team = match &order.team {
+            Some(roles) => Some(Box::new(Team::new(&house.team, &house.workspace, roles)?)),
+            None => None,
+        };
+        let mut agent_name = order.agent.name();
+        if let Some(member) = &order.member {
+            agent_name.role = Some(member.role.name.clone());
+        } else if team.is_some() {
+            agent_name.role = Some(LEAD.to_owned());
+        }
         let mut session = Session {
             id: String::new(),
             task: order.task,
-            agent_name: order.agent.name(),
+            agent_name,
             agent: order.agent,
             repository,
             accept,
@@ -99,6 +122,8 @@ impl TaskRun {
             created_at: Timestamp::now(),
             updated_at: Timestamp::now(),
             archived: false,
+            team,
+            member: order.member.map(Box::new),
         };
         loop {
             session.id = order.id.clone().map_or_else(new_id, Ok)?;
@@ -126,8 +151,11 @@ impl TaskRun {
             wait_for(&house.state_dir.path().join("owners").join(owner)).await?;
         }
         // The one before may have gone on meanwhile.
-        session.phase = store.load(id).await?.map_or(session.phase.clone(), |history| history.session.phase);
-        let Some(phase) = session.phase.resumed(session.worktree.is_some()) else {
+        if let Some(now) = store.load(id).await? {
+            (session.phase, session.team) = (now.session.phase, now.session.team);
+        }
+        let was_ended = matches!(session.phase, Phase::Ended { .. });
+        let Some(phase) = session.resumed() else {
             let commit = session.commit.unwrap_or_default();
             bail!("{id} is done: {commit} on {}", session.branch);
         };
@@ -136,6 +164,9 @@ impl TaskRun {
         session.iterations_max = more.iterations.unwrap_or(session.iterations_max);
         session.timeout_ms =
             more.timeout.map_or(session.timeout_ms, |timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+        if was_ended {
+            super::team::revive(&store, &mut session).await?;
+        }
         let run = Self::open(house, sandbox, store, session, lock).await?;
         let history = run.history().await?;
         run.settle(&history, &OF_LOOP).await?;
@@ -149,10 +180,11 @@ impl TaskRun {
         mut session: Session,
         lock: File,
     ) -> anyhow::Result<Self> {
+        let original = house.clone();
         let mut house = house.clone();
         let limit = house.budget.per_task_usd.map_or(session.budget_usd, |limit| limit.min(session.budget_usd));
         house.budget.per_task_usd = Some(limit);
-        for needed in ["git", "ralph"] {
+        for needed in NEEDED {
             let there = house.servers.iter().any(|server| server.own && server.name == needed);
             ensure!(there, "a task needs the server `{needed}`; add it to orchestrator.servers");
         }
@@ -161,15 +193,20 @@ impl TaskRun {
         let owner = fleet.account().budgets().owner_file(fleet.ledger()).await?;
         session.owner = owner.as_ref().and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
         store.save(&session.id, vec![Change::Session(Box::new(session.clone()))]).await?;
-        let catalogue = Catalogue::merge(fleet.list().await, &house.prices);
+        // The agent is told of these tools once, so a server that died just now is worth a second try.
+        let catalogue = Catalogue::merge(fleet.list_trying(LIST_TRIES).await, &house.prices);
         for unavailable in &catalogue.unavailable {
             tracing::warn!(server = unavailable.server, reason = unavailable.reason, "has no tools");
+            if NEEDED.contains(&unavailable.server.as_str()) {
+                fleet.close().await;
+                bail!("a task needs the server `{}`: {}", unavailable.server, unavailable.reason);
+            }
         }
         let policy = Policy::new(&house.gateway, None, session.agent_name.role.as_deref())?;
         let own: Vec<String> = OWN_SERVERS.iter().map(|name| (*name).to_owned()).collect();
         let agent = AnyAgent::new(&session.agent, &house).await?;
         let core = TaskCore {
-            tools: tools::of_task(&catalogue, &own, &policy),
+            all_tools: tools::of_task(&catalogue, &own, &policy, &session)?,
             store,
             fleet,
             id: session.id,
@@ -180,7 +217,7 @@ impl TaskRun {
             owner_file: owner,
             effects: Mutex::default(),
         };
-        Ok(Self { core: Arc::new(core), agent })
+        Ok(Self { core: Arc::new(core), agent, house: original, stop: Stop::default() })
     }
 
     /// Returns the id of the task.

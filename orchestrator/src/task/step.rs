@@ -11,7 +11,7 @@ use tollgate_shared::receipt::Outcome;
 
 use super::call::{Due, OF_AGENT, is_out_of_money};
 use super::tools::Effect;
-use super::verdict::{Decision, feedback, judge};
+use super::verdict::{Decision, Part, Situation, feedback, judge};
 use super::{Event, TaskError, TaskRun, Watch, tree};
 use crate::agent::{Agent, Conversation};
 use crate::session::store::Change;
@@ -52,8 +52,12 @@ impl TaskRun {
             self.end(&history, Ending::Timeout, reason, watch).await?;
             return Ok(false);
         }
+        self.limit_lead(&history);
         match phase {
             Phase::Preparing => self.prepare(&history, watch).await?,
+            Phase::Analysing => self.analyse(&history, watch).await?,
+            Phase::Delegating => self.delegate(&history, watch).await?,
+            Phase::Merging => self.merge_next(&history, watch).await?,
             Phase::Working => self.work(&history, watch).await?,
             Phase::Verifying => self.verify(&history, watch).await?,
             Phase::Committing => self.commit(&history, watch).await?,
@@ -81,7 +85,11 @@ impl TaskRun {
             Ok(folder) => folder.join(&session.id),
             Err(reason) => return self.end(history, Ending::Failed, reason, watch).await,
         };
-        let arguments = json!({ "repo_path": session.repository, "path": worktree, "branch_name": session.branch });
+        let mut arguments = json!({ "repo_path": session.repository, "path": worktree, "branch_name": session.branch });
+        if let Some(member) = &session.member {
+            // What is merged so far is what it builds on.
+            arguments["base_branch"] = json!(format!("tollgate/{}", member.team));
+        }
         let due = Due::own("prepare", "git", "git_worktree_add", Effect::Idempotent, arguments);
         let answer = self.carry_out(history, due, watch).await?;
         // After a crash it may be there already, under the names that nobody else uses.
@@ -94,10 +102,17 @@ impl TaskRun {
         watch.event(&Event::Prepared { worktree: &worktree, branch: &session.branch });
         session.base_commit = Some(commit);
         session.worktree = Some(worktree);
-        session.phase = Phase::Working;
-        session.iteration = 1;
-        watch.event(&Event::Iteration(1));
-        let task = message(history, &session, Said::Task { text: session.task.clone() });
+        let said = if let Some(team) = session.active_team() {
+            let text = super::team::ask_for_parts(&session.task, team);
+            session.phase = Phase::Analysing;
+            Said::Team { text }
+        } else {
+            session.phase = Phase::Working;
+            session.iteration = 1;
+            watch.event(&Event::Iteration(1));
+            Said::Task { text: session.task.clone() }
+        };
+        let task = message(history, &session, said);
         self.store
             .save(&self.id, vec![Change::Message(Box::new(task)), Change::Session(Box::new(session))])
             .await
@@ -112,7 +127,7 @@ impl TaskRun {
                 return Ok(self.store.save(&self.id, vec![Change::Session(Box::new(session))]).await?);
             }
             let number = message.number;
-            if let Some(next) = (0..reply.calls.len()).find(|index| is_open(history, number, *index)) {
+            if let Some(next) = next_open(history, number, reply) {
                 return self.carry_out_next(history, number, reply, next, watch).await;
             }
         }
@@ -120,11 +135,14 @@ impl TaskRun {
             let reason = format!("the agent did not finish within {MESSAGES_MAX} messages");
             return self.end(history, Ending::Iterations, reason, watch).await;
         }
-        self.ask(history, watch).await
+        match self.ask(history, watch).await? {
+            Some((ending, reason)) => self.end(history, ending, reason, watch).await,
+            None => Ok(()),
+        }
     }
 
     /// Carries out the call `next` of message `number`; with it those behind it that only read, all at once.
-    async fn carry_out_next(
+    pub(super) async fn carry_out_next(
         &self,
         history: &History,
         number: u32,
@@ -132,7 +150,7 @@ impl TaskRun {
         next: usize,
         watch: &mut dyn Watch,
     ) -> Result<(), TaskError> {
-        let tool = |index: usize| self.tools.iter().find(|tool| tool.name == reply.calls[index].tool);
+        let tool = |index: usize| self.tools_in(&history.session).find(|tool| tool.name == reply.calls[index].tool);
         let reads = |index: &usize| {
             is_open(history, number, *index) && tool(*index).is_some_and(|tool| tool.effect == Effect::Reads)
         };
@@ -174,8 +192,12 @@ impl TaskRun {
         Ok(())
     }
 
-    /// Asks the agent what it wants next.
-    async fn ask(&mut self, history: &History, watch: &mut dyn Watch) -> Result<(), TaskError> {
+    /// Asks the agent what it wants next; returns why it does not answer.
+    pub(super) async fn ask(
+        &mut self,
+        history: &History,
+        watch: &mut dyn Watch,
+    ) -> Result<Option<(Ending, String)>, TaskError> {
         let session = &history.session;
         let number = history.messages.len();
         let asking = if self.agent.is_paid() { Some(self.write_down_asking(history, number).await?) } else { None };
@@ -196,7 +218,7 @@ impl TaskRun {
             Ok(reply) => reply,
             Err(_) => {
                 let reason = format!("the agent did not answer within the {} s of the task", session.timeout_ms / 1000);
-                return self.end(history, Ending::Timeout, reason, watch).await;
+                return Ok(Some((Ending::Timeout, reason)));
             }
         };
         let mut changes = Vec::new();
@@ -210,7 +232,8 @@ impl TaskRun {
                 // What it cost stands in the message.
                 changes.extend(asking.map(|asking| answered_asking(asking, number)));
                 changes.push(Change::Message(Box::new(message)));
-                Ok(self.store.save(&self.id, changes).await?)
+                self.store.save(&self.id, changes).await?;
+                Ok(None)
             }
             Err(error) => {
                 if let Some(mut asking) = asking {
@@ -218,7 +241,7 @@ impl TaskRun {
                     self.store.save(&self.id, vec![Change::Call(Box::new(asking))]).await?;
                 }
                 let ending = if error.is_budget { Ending::Budget } else { Ending::Failed };
-                self.end(history, ending, error.reason, watch).await
+                Ok(Some((ending, error.reason)))
             }
         }
     }
@@ -257,8 +280,18 @@ impl TaskRun {
         let tip = tokio::task::spawn_blocking(move || tree::tip(&place.0, &place.1)).await.ok().flatten();
         let has_commits = tip.is_some() && tip != session.base_commit;
         let ralph = &answer.structured;
-        let (findings, decision) =
-            judge(ralph, &accepted, has_commits, &history.verdicts, session.iteration, session.iterations_max);
+        let part = session
+            .member
+            .as_ref()
+            .map(|member| Part { writes: member.role.writes, has_report: history.last_words().is_some() });
+        let situation = Situation {
+            has_commits,
+            earlier: &history.verdicts,
+            iteration: session.iteration,
+            iterations_max: session.iterations_max,
+            part,
+        };
+        let (findings, decision) = judge(ralph, &accepted, &situation);
         let verdict = VerdictRecord {
             iteration: session.iteration,
             at: Timestamp::now(),
@@ -308,18 +341,24 @@ impl TaskRun {
         let place = (session.worktree.clone().unwrap_or_default(), session.branch.clone());
         let tip = tokio::task::spawn_blocking(move || tree::tip(&place.0, &place.1)).await.ok().flatten();
         // The agent may have committed everything itself, with the same trailers.
-        let nothing_left = committed.structured["error"]["code"] == "nothing_to_commit" && tip != session.base_commit;
+        // Of a part there may be nothing to do.
+        let is_clean = committed.structured["error"]["code"] == "nothing_to_commit";
+        let is_at_base = tip == session.base_commit;
+        let nothing_left = is_clean && (!is_at_base || session.member.is_some());
         if committed.structured.get("error").is_some() && !nothing_left {
             return self.end_with(history, "the change cannot be committed", &committed, watch).await;
         }
         let mut history = history.clone();
-        history.session.commit = tip;
-        let reason = format!("verified and committed on {}", history.session.branch);
+        history.session.commit = tip.filter(|_| !is_at_base);
+        let reason = match &history.session.commit {
+            Some(_) => format!("verified and committed on {}", history.session.branch),
+            None => "verified, and nothing was to be changed".to_owned(),
+        };
         self.end(&history, Ending::Done, reason, watch).await
     }
 
     /// Ends the task because of what a call was answered with.
-    async fn end_with(
+    pub(super) async fn end_with(
         &self,
         history: &History,
         what: &str,
@@ -334,7 +373,7 @@ impl TaskRun {
         self.end(history, ending, reason, watch).await
     }
 
-    async fn end(
+    pub(super) async fn end(
         &self,
         history: &History,
         ending: Ending,
@@ -345,7 +384,7 @@ impl TaskRun {
         let session = Session { phase, ..history.session.clone() };
         self.store.save(&self.id, vec![Change::Session(Box::new(session))]).await?;
         let now = self.history().await?;
-        watch.event(&Event::Ended { ending, reason: &reason, session: &now.session, cost: now.cost() });
+        watch.event(&Event::Ended { ending, reason: &reason, session: &now.session, cost: now.total_cost() });
         Ok(())
     }
 }
@@ -375,7 +414,12 @@ fn is_open(history: &History, number: u32, index: usize) -> bool {
     history.call(&slot(number, index)).is_none_or(|call| call.answer.is_none())
 }
 
-fn message(history: &History, session: &Session, said: Said) -> Message {
+/// Returns the first call of a message that is not carried out.
+pub(super) fn next_open(history: &History, number: u32, reply: &Reply) -> Option<usize> {
+    (0..reply.calls.len()).find(|index| is_open(history, number, *index))
+}
+
+pub(super) fn message(history: &History, session: &Session, said: Said) -> Message {
     let number = u32::try_from(history.messages.len()).unwrap_or(u32::MAX);
     Message { number, iteration: session.iteration, at: Timestamp::now(), said }
 }

@@ -8,6 +8,8 @@ use super::files;
 use crate::catalogue::{BUILT_IN, COST_REPORT, Catalogue};
 use crate::fleet::failure;
 use crate::gateway::policy::Policy;
+use crate::session::Session;
+use crate::team::plan;
 
 /// The tools of the house that keep to one working tree and its branch. Pushing, merging and other branches are for whoever
 /// takes the result; deploying is never part of a task.
@@ -56,6 +58,8 @@ pub(crate) enum Route {
     File(files::Tool),
     /// The loop itself: it is enough that the call is written down.
     Plan,
+    /// The loop itself: how a task is divided is read from the call.
+    PlanTeam,
     /// The loop itself, from the ledger.
     CostReport,
     /// A server, under the tool's name there.
@@ -84,9 +88,31 @@ pub(crate) enum Effect {
     Unknown,
 }
 
-/// Returns what an agent can call, of everything in the catalogue that `policy` permits.
-#[must_use]
-pub fn of_task(catalogue: &Catalogue, own_servers: &[String], policy: &Policy) -> Vec<TaskTool> {
+/// Returns what the agent of `session` can call, of everything in the catalogue that `policy` and its role permit.
+///
+/// # Errors
+///
+/// A sentence that names the pattern of its role which is none.
+pub fn of_task(
+    catalogue: &Catalogue,
+    own_servers: &[String],
+    policy: &Policy,
+    session: &Session,
+) -> anyhow::Result<Vec<TaskTool>> {
+    let mut tools = of_any_task(catalogue, own_servers, policy);
+    if let Some(member) = &session.member {
+        let profile = member.role.profile()?;
+        tools.retain(|tool| profile.permits(&tool.name));
+    }
+    if let Some(team) = &session.team {
+        let profile = team.lead.profile()?;
+        tools.retain(|tool| profile.permits(&tool.name));
+        tools.push(plan::tool(&team.roles, team.members_max));
+    }
+    Ok(tools)
+}
+
+fn of_any_task(catalogue: &Catalogue, own_servers: &[String], policy: &Policy) -> Vec<TaskTool> {
     let mut tools: Vec<TaskTool> = files::Tool::ALL.iter().map(|tool| tool.listed()).collect();
     tools.push(plan_tool());
     for tool in &catalogue.tools {

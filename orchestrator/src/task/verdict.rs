@@ -21,15 +21,36 @@ pub(super) enum Decision {
     Stop(Ending, String),
 }
 
+/// What an agent hears that changed nothing.
+const NOTHING_CHANGED: &str = "nothing was changed: the working tree is as it was when the task began";
+
+/// What is known beside what was found.
+#[derive(Clone, Copy)]
+pub(super) struct Situation<'a> {
+    /// Whether there are commits on the task's branch.
+    pub(super) has_commits: bool,
+    /// What was found before.
+    pub(super) earlier: &'a [VerdictRecord],
+    /// Which iteration this is.
+    pub(super) iteration: u32,
+    /// How many there may be.
+    pub(super) iterations_max: u32,
+    /// What kind of part of a team's task it is, where it is one.
+    pub(super) part: Option<Part>,
+}
+
+/// A part of a team's task.
+#[derive(Clone, Copy)]
+pub(super) struct Part {
+    /// Whether its role changes files.
+    pub(super) writes: bool,
+    /// Whether the agent said anything.
+    pub(super) has_report: bool,
+}
+
 /// Reads the answer of `verify_changes` and the acceptance commands into findings and what follows from them.
-pub(super) fn judge(
-    ralph: &Value,
-    acceptance: &[Accepted],
-    has_commits: bool,
-    earlier: &[VerdictRecord],
-    iteration: u32,
-    iterations_max: u32,
-) -> (Vec<String>, Decision) {
+pub(super) fn judge(ralph: &Value, acceptance: &[Accepted], situation: &Situation<'_>) -> (Vec<String>, Decision) {
+    let Situation { has_commits, earlier, iteration, iterations_max, part } = *situation;
     let verdict = ralph["verdict"].as_str().unwrap_or("inconclusive");
     let reason = ralph["reason"].as_str();
     // A note is no fault, and what stands beside a pass is none either.
@@ -37,8 +58,20 @@ pub(super) fn judge(
     let mut findings: Vec<String> =
         listed.filter(|located| located["finding"]["severity"] != "note").map(located).collect();
     let nothing_changed = ralph["files_changed"] == 0 && !has_commits;
-    if nothing_changed {
-        findings.push("nothing was changed: the working tree is as it was when the task began".to_owned());
+    let said_before = || earlier.last().is_some_and(|verdict| verdict.findings == [NOTHING_CHANGED]);
+    match part {
+        Some(Part { writes: false, has_report }) => {
+            if !nothing_changed {
+                findings.push("files were changed, and this role changes none: put them back as they were".to_owned());
+            } else if !has_report {
+                findings.push("there is no report: say what you found".to_owned());
+            }
+        }
+        // Of a part there may be nothing to do; whoever still says so when asked once more is believed, as the whole is
+        // looked at again.
+        Some(_) if nothing_changed && said_before() => {}
+        _ if nothing_changed => findings.push(NOTHING_CHANGED.to_owned()),
+        _ => {}
     }
     let all_accepted = !acceptance.is_empty() && acceptance.iter().all(|accepted| accepted.passed);
     match verdict {
@@ -124,8 +157,12 @@ mod tests {
         }
     }
 
+    fn situation(earlier: &[VerdictRecord], iteration: u32, iterations_max: u32) -> Situation<'_> {
+        Situation { has_commits: false, earlier, iteration, iterations_max, part: None }
+    }
+
     fn decide(ralph: &Value, acceptance: &[Accepted]) -> Decision {
-        judge(ralph, acceptance, false, &[], 1, 5).1
+        judge(ralph, acceptance, &situation(&[], 1, 5)).1
     }
 
     #[test]
@@ -148,9 +185,27 @@ mod tests {
     fn nothing_changed_is_not_done_whatever_passes() {
         for verdict in ["pass", "skipped"] {
             let ralph = json!({"verdict": verdict, "files_changed": 0, "findings": []});
-            let (findings, decision) = judge(&ralph, &[accepted(true)], false, &[], 1, 5);
+            let (findings, decision) = judge(&ralph, &[accepted(true)], &situation(&[], 1, 5));
             assert_eq!((findings.len(), decision), (1, Decision::Again));
         }
+    }
+
+    #[test]
+    fn parts_may_have_nothing_to_do_and_advisors_only_report() {
+        let unchanged = json!({"verdict": "skipped", "files_changed": 0, "findings": []});
+        let changed = json!({"verdict": "pass", "files_changed": 1, "findings": []});
+        let decide = |ralph: &Value, earlier: &[VerdictRecord], writes, has_report| {
+            let part = Some(Part { writes, has_report });
+            judge(ralph, &[], &Situation { part, ..situation(earlier, 2, 5) }).1
+        };
+        let before = record(&[NOTHING_CHANGED.to_owned()]);
+        assert_eq!(decide(&unchanged, &[], true, true), Decision::Again, "asked once more");
+        assert_eq!(decide(&unchanged, &[before], true, true), Decision::Done);
+        assert_eq!(decide(&unchanged, &[record(&["other".to_owned()])], true, true), Decision::Again);
+        assert_eq!(decide(&changed, &[], true, false), Decision::Done);
+        assert_eq!(decide(&unchanged, &[], false, true), Decision::Done);
+        assert_eq!(decide(&unchanged, &[], false, false), Decision::Again);
+        assert_eq!(decide(&changed, &[], false, true), Decision::Again);
     }
 
     #[test]
@@ -165,13 +220,13 @@ mod tests {
     fn same_findings_three_times_are_stuck_and_others_are_not() {
         let pass = json!({"verdict": "pass", "files_changed": 1, "findings": []});
         let failed = |output: &str| Accepted { output: output.into(), ..accepted(false) };
-        let findings = judge(&pass, &[failed("took 1 s")], false, &[], 1, 9).0;
+        let findings = judge(&pass, &[failed("took 1 s")], &situation(&[], 1, 9)).0;
         let twice = [record(&findings), record(&findings)];
-        let again = judge(&pass, &[failed("took 27 s")], false, &twice, 3, 9).1;
+        let again = judge(&pass, &[failed("took 27 s")], &situation(&twice, 3, 9)).1;
         assert!(matches!(again, Decision::Stop(Ending::Stuck, _)), "{again:?}");
         let others = [record(&findings), record(&["other".to_owned()])];
-        assert_eq!(judge(&pass, &[failed("took 1 s")], false, &others, 3, 9).1, Decision::Again);
-        let last = judge(&pass, &[failed("took 1 s")], false, &others, 3, 3).1;
+        assert_eq!(judge(&pass, &[failed("took 1 s")], &situation(&others, 3, 9)).1, Decision::Again);
+        let last = judge(&pass, &[failed("took 1 s")], &situation(&others, 3, 3)).1;
         assert!(matches!(last, Decision::Stop(Ending::Iterations, _)), "{last:?}");
     }
 }

@@ -14,7 +14,7 @@ use crate::agent::AgentSpec;
 use crate::queue::config::QueueConfig;
 use crate::queue::lease::{Lease, Settlement};
 use crate::queue::task::Task;
-use crate::router::{Decision, route};
+use crate::router::{Decision, Routing, route};
 use crate::session::store::Store;
 use crate::session::{Ending, History, Phase};
 use crate::task::drive::{Stop, Stopped, drive};
@@ -79,7 +79,7 @@ impl Attempt<'_> {
         let run = match begun {
             Some(_) => TaskRun::resume(&worker.house, worker.sandbox, &entry.session, More::default()).await?,
             // The queue was told its name, and then the worker died.
-            None => self.make(entry.session.clone(), self.order()?).await?,
+            None => self.make(entry.session.clone(), self.order(self.team_of())?).await?,
         };
         self.drive(run, entry.attempts).await
     }
@@ -87,13 +87,8 @@ impl Attempt<'_> {
     /// Begins a new attempt, unless it is not one agent's to make.
     async fn begin(&self, store: &Store) -> anyhow::Result<Attempted> {
         let (worker, entry) = (self.worker, &self.lease.entry);
-        let mut routing = route(&entry.task, &worker.house.router);
+        let routing = route(&entry.task, &worker.house.router);
         let waits = routing.decision == Decision::Human && !entry.released;
-        if routing.decision == Decision::Team {
-            routing.fallback = true;
-            routing.reason.push_str("; there is no team yet, so one agent does it");
-            tracing::warn!(task = entry.task.id, reason = routing.reason, "a team's task falls back to a single agent");
-        }
         worker.queue.route(self.lease, &json!(routing)).await?;
         if waits {
             return Ok(Settlement::NeedsPerson(routing.reason).into());
@@ -104,7 +99,8 @@ impl Attempt<'_> {
             let reason = format!("its {most} attempts are used up; {}", entry.reason);
             return Ok(Settlement::Blocked(reason).into());
         }
-        let order = match self.order() {
+        let team = (routing.decision == Decision::Team).then(|| routing.specialists.clone());
+        let order = match self.order(team) {
             Ok(order) => order,
             // Another attempt would find the same.
             Err(error) => return Ok(Settlement::Blocked(Chain(error.as_ref()).to_string()).into()),
@@ -121,7 +117,7 @@ impl Attempt<'_> {
             }
             Err(error) => return Err(error),
         };
-        Ok(Attempted { fallback, ..attempted })
+        Ok(Attempted { fallback: fallback || attempted.fallback, ..attempted })
     }
 
     async fn make(&self, session: String, order: Order) -> anyhow::Result<TaskRun> {
@@ -139,6 +135,9 @@ impl Attempt<'_> {
         run.close().await;
         stopped?;
         let history = history?;
+        if let Some(reason) = history.session.team.as_ref().and_then(|team| team.fallback.as_ref()) {
+            self.note_fallback(reason).await?;
+        }
         Ok(match &history.session.phase {
             Phase::Ended { ending, reason } => self.ended(&history, *ending, reason, attempts),
             _ => Settlement::Released.into(),
@@ -146,7 +145,7 @@ impl Attempt<'_> {
     }
 
     /// Returns what is wanted.
-    fn order(&self) -> anyhow::Result<Order> {
+    fn order(&self, team: Option<Vec<String>>) -> anyhow::Result<Order> {
         let (house, entry) = (&self.worker.house, &self.lease.entry);
         let (config, task) = (&house.queue, &entry.task);
         let budget = task.budget_usd.map_or(config.budget_usd, |budget| budget.0);
@@ -161,13 +160,40 @@ impl Attempt<'_> {
             budget_usd: left,
             iterations: config.iterations,
             timeout: Duration::from_millis(config.timeout_ms),
+            team,
+            member: None,
         })
+    }
+
+    /// Writes down that one agent did what a team was to do.
+    async fn note_fallback(&self, reason: &str) -> anyhow::Result<()> {
+        let written = match self.worker.queue.find(&self.lease.entry.task.id).await? {
+            Some(entry) => entry.routing,
+            None => None,
+        };
+        let Some(mut routing) = written.and_then(|routing| serde_json::from_value::<Routing>(routing).ok()) else {
+            return Ok(());
+        };
+        if !routing.fallback {
+            routing.fallback = true;
+            routing.reason.push_str(&format!("; one agent did it: {reason}"));
+            self.worker.queue.route(self.lease, &json!(routing)).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns the team that the router chose for this attempt, where it chose one.
+    fn team_of(&self) -> Option<Vec<String>> {
+        let routing = self.lease.entry.routing.clone()?;
+        let routing: Routing = serde_json::from_value(routing).ok()?;
+        (routing.decision == Decision::Team).then_some(routing.specialists)
     }
 
     /// Reads the end of a session into what becomes of the task.
     fn ended(&self, history: &History, ending: Ending, reason: &str, attempts: i64) -> Attempted {
-        let (session, cost) = (&history.session, history.cost());
-        match ending {
+        let (session, cost) = (&history.session, history.total_cost());
+        let fallback = session.team.as_ref().is_some_and(|team| team.fallback.is_some());
+        let attempted = match ending {
             Ending::Done => {
                 let commit = session.commit.clone().unwrap_or_default();
                 let settlement = Settlement::Completed { branch: session.branch.clone(), commit };
@@ -181,7 +207,8 @@ impl Attempt<'_> {
             Ending::Stuck | Ending::Iterations | Ending::Timeout | Ending::Failed => {
                 self.again(ending, reason, attempts, cost)
             }
-        }
+        };
+        Attempted { fallback, ..attempted }
     }
 
     fn again(&self, ending: Ending, reason: &str, attempts: i64, cost: Money) -> Attempted {
@@ -222,10 +249,7 @@ fn agent(task: &Task, config: &QueueConfig, workspace: &Path) -> anyhow::Result<
             any.context("none of its preferred_agents is in [queue.agents], and [queue] has no `agent`")?
         }
     };
-    match written.strip_prefix("scripted:") {
-        Some(file) => AgentSpec::parse(&format!("scripted:{}", workspace.join(file).display())),
-        None => AgentSpec::parse(written),
-    }
+    AgentSpec::from_workspace(written, workspace)
 }
 
 /// Returns where the task is done.
@@ -254,6 +278,22 @@ impl Watch for Notes<'_> {
             Event::Iteration(number) => ("iteration", number.to_string()),
             Event::Judged(verdict) => ("verdict", format!("{}: {}", verdict.verdict, verdict.decision)),
             Event::Ended { ending, reason, .. } => ("ended", format!("{}: {reason}", ending.as_str())),
+            Event::Planned { members, default_reason } => {
+                let reason = default_reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+                let parts: Vec<String> =
+                    members.iter().map(|member| format!("{} by {}", member.id, member.role.name)).collect();
+                ("planned", format!("{}{reason}", parts.join(", ")))
+            }
+            Event::Member { name, event } => match event {
+                Event::Judged(verdict) => {
+                    ("specialist", format!("{name}: verdict {}: {}", verdict.verdict, verdict.decision))
+                }
+                Event::Ended { ending, reason, .. } => ("specialist", format!("{name}: {}: {reason}", ending.as_str())),
+                _ => return,
+            },
+            Event::Merged { name, conflicts: [] } => ("merged", (*name).to_owned()),
+            Event::Merged { name, conflicts } => ("conflict", format!("{name}: {}", conflicts.join(", "))),
+            Event::FellBack { reason } => ("fallback", (*reason).to_owned()),
             Event::Said(_) | Event::Calling { .. } | Event::Called { .. } => return,
         };
         (self.tell)(&format!("{}: {what} {note}", self.id));

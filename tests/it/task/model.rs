@@ -288,3 +288,86 @@ fn killed_while_it_waits_for_an_answer_it_asks_again_and_pays_for_each_answer_on
     assert_eq!(by_task["groups"][&id]["amount"], end["cost_usd"]);
     assert!(world.text(&["audit", "verify"]).contains("whole"));
 }
+
+#[test]
+fn team_of_models_divides_a_task_is_told_what_is_wrong_and_puts_it_together() {
+    const TWICE: &str = "from calc import add\n\n\ndef test_twice():\n    assert add(2, 2) == 4\n";
+    for (format, stream) in [("anthropic", true), ("openai", false), ("openai_resp", true)] {
+        let world = World::new();
+        let plan = json!({ "parts": [
+            { "id": "mend", "role": "bugfix", "description": "Make add in calc.py add.", "acceptance": ["grep -q 'a + b' calc.py"] },
+            { "id": "test", "role": "testwriter", "description": "Test add with twice the same number." },
+            { "id": "look", "role": "advisor", "description": "Is there a risk?", "depends_on": ["mend", "test"] },
+        ]});
+        let wrong = json!({ "parts": [{ "id": "all", "role": "everybody", "description": "Do it." }] });
+        let test = json!({ "path": "tests/test_twice.py", "content": TWICE });
+        let provider = Provider::start_for_team([
+            (
+                "Your role is lead",
+                vec![
+                    Turn::Answer("I look first.", vec![read("calc.py"), read("tests/test_calc.py")]),
+                    Turn::Status(429, Some(10), "slow down"),
+                    Turn::Answer("", vec![("tollgate__plan_team", wrong)]),
+                    Turn::Answer("Then so.", vec![("tollgate__plan_team", plan)]),
+                    Turn::Answer("I look at the whole.", vec![read("calc.py"), read("tests/test_twice.py")]),
+                    Turn::Answer("It fits together.", vec![]),
+                ],
+            ),
+            (
+                "Your role is bugfix",
+                vec![
+                    Turn::Answer("", vec![write("def add(a, b):\n    return a - b\n")]),
+                    Turn::Answer("Mended.", vec![]),
+                    Turn::Drop,
+                    Turn::Answer("I see.", vec![write(RIGHT)]),
+                    Turn::Answer("The cause was a wrong sign.", vec![]),
+                ],
+            ),
+            (
+                "Your role is testwriter",
+                vec![
+                    Turn::Answer("", vec![("tollgate__write_file", test)]),
+                    Turn::Answer("It is tested with 2 and 2.", vec![]),
+                ],
+            ),
+            ("Your role is advisor", vec![Turn::Answer("calc.py:2: no risk worth a word.", vec![])]),
+        ]);
+        model(&world, &provider, format, &format!("{ROOM}\nstream = {stream}\nretries = 6"));
+        let before = world.checkout();
+        let (events, code) =
+            run(&world, &["--task", "Make add work and test it", "--team", "--accept", "grep -q 'a + b' calc.py"]);
+        let named = format!("{format}, stream {stream}");
+        assert_eq!(code, 0, "{named}: {events:#?}");
+        assert_eq!((provider.complaints(), provider.left()), (Vec::new(), 0), "{named}");
+        let planned = events.iter().find(|event| event["event"] == "planned").unwrap();
+        assert!(planned["default_reason"].is_null(), "{planned}");
+        // The verdict on a part goes back to who does it, and to nobody else.
+        let verdicts: Vec<String> = events
+            .iter()
+            .filter(|event| event["of"]["event"] == "verdict")
+            .map(|event| format!("{}: {}", event["member"], event["of"]["verdict"]["decision"]))
+            .collect();
+        for expected in ["\"mend\": \"again\"", "\"mend\": \"done\"", "\"test\": \"done\"", "\"look\": \"done\""] {
+            assert!(verdicts.iter().any(|verdict| verdict == expected), "{expected} is not in {verdicts:?}");
+        }
+        let end = events.last().unwrap();
+        let commit = end["commit"].as_str().unwrap();
+        assert_eq!(world.git(&["show", &format!("{commit}:calc.py")]), RIGHT, "{named}");
+        assert_eq!(world.git(&["show", &format!("{commit}:tests/test_twice.py")]), TWICE, "{named}");
+        assert_eq!(world.checkout(), before);
+        // Whoever puts it together is told what the others reported.
+        let of_lead: Vec<String> = provider
+            .requests()
+            .iter()
+            .map(Value::to_string)
+            .filter(|text| text.contains("Your role is lead"))
+            .collect();
+        for told in ["The cause was a wrong sign.", "It is tested with 2 and 2.", "calc.py:2: no risk worth a word."] {
+            assert!(of_lead.last().unwrap().contains(told), "{told}");
+            assert!(!of_lead[0].contains(told));
+        }
+        // What all of them cost is what the provider counted, to the last digit.
+        let reported = by_sku(&world, |sku| !sku.ends_with("_unreported"));
+        assert_eq!(reported, cost(&provider.counted()), "{named}");
+    }
+}

@@ -73,7 +73,7 @@ fn tasks_end_completed_blocked_with_a_reason_or_waiting_for_a_person() {
     assert!(what.starts_with(&["routed", "attempt"]) && what.ends_with(&["completed"]), "{what:?}");
     let rollout = show(&world, "rollout");
     assert_eq!(rollout["routing"]["fallback"], true);
-    assert!(rollout["task"]["routing_reason"].as_str().unwrap().contains("there is no team yet"), "{rollout:#}");
+    assert!(rollout["task"]["routing_reason"].as_str().unwrap().contains("one agent did it"), "{rollout:#}");
     assert_eq!(world.checkout(), before, "the user's own checkout changed");
 
     // A person decides: one is let run, one gets new attempts.

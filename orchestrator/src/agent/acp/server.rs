@@ -52,7 +52,8 @@ impl ServerHandler for TaskServer {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let tools = self.core.tools.iter().map(|tool| {
+        // All that it can call at any time: what it cannot call now is answered so.
+        let tools = self.core.all_tools.iter().map(|tool| {
             let schema = tool.input_schema.as_object().cloned().unwrap_or_default();
             Tool::new(Cow::Owned(tool.name.clone()), Cow::Owned(tool.description.clone()), Arc::new(schema))
         });

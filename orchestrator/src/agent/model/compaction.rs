@@ -15,9 +15,8 @@ const LAST_CALLS: usize = 20;
 /// Longest notes of the model's own that are kept, in characters.
 const NOTES_CHARS_MAX: usize = 12_000;
 
-const ASK_FOR_NOTES: &str = "Below is the record of your work on a task so far, which is about to be shortened. Write down what you will need to go on: \
-    what you found out about the code, what you decided and why, what did not work, what is still to be done. Be specific: names of files, functions, \
-    errors. At most 600 words, no preamble. The task, the plan, open findings and the list of changed files are kept anyway.";
+/// What a model is asked before its conversation is shortened.
+const ASK_FOR_NOTES: &str = include_str!("../../../prompts/notes.md");
 
 /// Whether there is anything to leave out: something the agent said since the last summary.
 pub(super) fn is_possible(history: &History) -> bool {
@@ -36,7 +35,7 @@ pub(super) fn notes_request(model: &Model, history: &History) -> Prepared {
     });
     let mut kept: Vec<&str> = kept.map(String::as_str).collect();
     kept.reverse();
-    let text = format!("{ASK_FOR_NOTES}\n\n{}", kept.join("\n"));
+    let text = format!("{}\n\n{}", ASK_FOR_NOTES.trim_end(), kept.join("\n"));
     let input_tokens = tokens_in(text.len());
     Prepared { chat: ChatRequest::from_messages(vec![ChatMessage::user(text)]), input_tokens }
 }
@@ -52,6 +51,7 @@ pub(in crate::agent) fn summary(history: &History, notes: Option<&str>) -> Strin
             text.push_str(&format!("\n\n# {title}\n\n{}", body.trim()));
         }
     };
+    add("What comes next in the team", of_team(history).unwrap_or_default());
     add("Your plan", &plan(history).unwrap_or_default());
     add("Open findings", open_findings(history).unwrap_or_default());
     add("Files that you changed", &changed(history).join("\n"));
@@ -85,6 +85,14 @@ fn open_findings(history: &History) -> Option<&str> {
     })
 }
 
+/// Returns what the lead of a team was told last.
+fn of_team(history: &History) -> Option<&str> {
+    history.messages.iter().rev().find_map(|message| match &message.said {
+        Said::Team { text } => Some(text.as_str()),
+        _ => None,
+    })
+}
+
 fn changed(history: &History) -> Vec<String> {
     let mut paths: Vec<String> = agent_calls(history)
         .filter(|call| {
@@ -111,6 +119,7 @@ fn record(history: &History) -> Vec<String> {
     for message in since_summary(history) {
         match &message.said {
             Said::Task { .. } => {}
+            Said::Team { text } => lines.push(format!("team: {}", cut(text, 12_000))),
             Said::Findings { text } => lines.push(format!("verification: {}", cut(text, 4_000))),
             Said::Summary { text, .. } => lines.push(format!("earlier: {}", cut(text, 12_000))),
             Said::Agent(reply) => {

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::Conversation;
 use crate::model::Model;
 use crate::session::{History, Message, Reply, Said, slot};
+use crate::team::role::Role;
 
 /// What the model is told before anything else.
 const INSTRUCTIONS: &str = include_str!("../../../prompts/agent.md");
@@ -24,13 +25,13 @@ pub(super) fn prepare(model: &Model, conversation: &Conversation<'_>) -> Prepare
     let history = conversation.history;
     let tools: Vec<Tool> = conversation
         .core
-        .tools
-        .iter()
+        .tools_in(&history.session)
         .map(|tool| {
             Tool::new(tool.name.as_str()).with_description(&tool.description).with_schema(tool.input_schema.clone())
         })
         .collect();
-    let mut size: usize = INSTRUCTIONS.len() + tools.iter().map(Tool::size).sum::<usize>();
+    let instructions = instructions(history.session.role());
+    let mut size: usize = instructions.len() + tools.iter().map(Tool::size).sum::<usize>();
     let mut counted = 0;
     let mut messages = Vec::new();
     for message in since_summary(history) {
@@ -49,8 +50,17 @@ pub(super) fn prepare(model: &Model, conversation: &Conversation<'_>) -> Prepare
         // Its provider keeps what is marked, and everything before it.
         messages.push(last.with_options(CacheControl::Ephemeral));
     }
-    let chat = ChatRequest::from_messages(messages).with_system(INSTRUCTIONS).with_tools(tools);
+    let chat = ChatRequest::from_messages(messages).with_system(instructions).with_tools(tools);
     Prepared { chat, input_tokens: counted.saturating_add(tokens_in(size)) }
+}
+
+/// Returns what a model is told of how tasks are done, and of its role in a team where it has one.
+fn instructions(role: Option<&Role>) -> String {
+    let mut text = INSTRUCTIONS.to_owned();
+    if let Some(role) = role {
+        text.push_str(&format!("\n\nYour role is {}. {}", role.name, role.prompt));
+    }
+    text
 }
 
 /// Returns about how many tokens so many bytes are, rather too many than too few.
@@ -65,7 +75,7 @@ pub(super) fn since_summary(history: &History) -> &[Message] {
 
 fn told(model: &Model, history: &History, message: &Message) -> Vec<ChatMessage> {
     match &message.said {
-        Said::Task { text } => vec![ChatMessage::user(task(history, text))],
+        Said::Task { text } | Said::Team { text } => vec![ChatMessage::user(task(history, text))],
         Said::Findings { text } | Said::Summary { text, .. } => vec![ChatMessage::user(text.as_str())],
         Said::Agent(reply) => {
             let content = replayed(model, reply).unwrap_or_else(|| rebuilt(reply));

@@ -1,0 +1,67 @@
+//! The backlog of `cargo xtask demo-queue`.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tollgate_tests::world::orchestrator_in;
+
+fn succeed(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn backlog_of_the_demo_ends_as_its_table_says() {
+    let folder = TempDir::new().unwrap();
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+    let shop = folder.path().join("bookshop");
+    let script = format!(
+        "set -e; cp -r {examples}/bookshop .; cp -r {examples}/backlog/agents bookshop/.agents; \
+         cp {examples}/backlog/tollgate.toml bookshop; cd bookshop; rm -rf target; git init -q -b main; \
+         git config user.name Shop; git config user.email shop@example.com; echo /.agents >>.git/info/exclude; \
+         git add .; git commit -q -m first"
+    );
+    succeed(Command::new("sh").args(["-c", &script]).current_dir(folder.path()));
+    let run = |arguments: &[&str]| succeed(orchestrator_in(&shop).args(arguments));
+    run(&["queue", "import", &format!("{examples}/backlog/backlog.json")]);
+    let workers: Vec<_> = (0..3)
+        .map(|_| {
+            orchestrator_in(&shop)
+                .args(["worker", "--once"])
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for mut worker in workers {
+        assert!(matches!(worker.wait().unwrap().code(), Some(0 | 1)));
+    }
+    let report: Vec<Value> = serde_json::from_str(&run(&["queue", "report", "--json"])).unwrap();
+    let expected = [
+        ("TYPO-1", "single", "otherwise", "completed", 0, 0),
+        ("BUG-2", "single", "otherwise", "completed", 0, 0),
+        ("FEATURE-3", "team", "value", "completed", 0, 0),
+        ("FEATURE-4", "team", "complexity", "completed", 0, 1),
+        ("AUDIT-5", "team", "special", "completed", 0, 0),
+        ("DEPLOY-6", "human", "category", "needs_person", 0, 0),
+        ("BUG-7", "single", "otherwise", "blocked", 1, 0),
+        ("CHORE-8", "single", "otherwise", "blocked", 0, 0),
+    ];
+    for ((id, decision, rule, status, retries, conflicts), row) in expected.into_iter().zip(&report) {
+        let found = json!([row["id"], row["decision"], row["rule"], row["status"], row["retries"], row["conflicts"]]);
+        assert_eq!(found, json!([id, decision, rule, status, retries, conflicts]), "{row:#}");
+    }
+    assert_eq!(report[1]["verdicts"], json!(["fail: again", "pass"]));
+    assert!(report[7]["reason"].as_str().unwrap().starts_with("budget: "), "{}", report[7]);
+    // What the table says everything cost is what the ledger says.
+    let table = run(&["queue", "report"]);
+    let costs: Value = serde_json::from_str(&run(&["costs", "--by", "task", "--format", "json"])).unwrap();
+    let total = costs["total"]["amount"].as_str().unwrap().trim_end_matches('0').to_owned();
+    assert!(
+        table.ends_with(&format!("5 of 8 completed, worth $134.99; everything cost ${total}\n")),
+        "{table}\n{costs:#}"
+    );
+}
