@@ -44,7 +44,7 @@ fn every_block_is_a_file_that_runs_or_a_command_of_ci() {
     let ci = read(".ci/run");
     for (above, language, text) in blocks(&read("README.md")) {
         match (above.as_deref(), language.as_str()) {
-            (Some("demo"), "text") => {}
+            (Some("demo" | "demo-queue"), "text") => {}
             (Some(file), _) => assert_eq!(text, read(file), "the README's copy of {file}"),
             (None, "sh") => {
                 for line in text.lines() {

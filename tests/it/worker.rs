@@ -2,6 +2,7 @@
 
 mod backlog;
 mod killed;
+mod operations;
 mod rules;
 
 use std::fs;

@@ -1,10 +1,11 @@
 //! The backlog of `cargo xtask demo-queue`.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tollgate_tests::world::orchestrator_in;
+use tollgate_tests::world::{orchestrator_in, repository_root};
 
 fn succeed(command: &mut Command) -> String {
     let output = command.output().unwrap();
@@ -12,23 +13,39 @@ fn succeed(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// The service that the backlog is about, with its history and the configuration of its workers.
+pub(super) struct Shop(TempDir);
+
+impl Shop {
+    pub(super) fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let examples = repository_root().join("examples");
+        let examples = examples.display();
+        let script = format!(
+            "set -e; cp -r {examples}/bookshop .; cp -r {examples}/backlog/agents bookshop/.agents; \
+             cp {examples}/backlog/tollgate.toml bookshop; cd bookshop; rm -rf target; git init -q -b main; \
+             git config user.name Shop; git config user.email shop@example.com; \
+             printf '/.agents\\n/*.json\\n' >>.git/info/exclude; git add .; git commit -q -m first"
+        );
+        succeed(Command::new("sh").args(["-c", &script]).current_dir(folder.path()));
+        Self(folder)
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.0.path().join("bookshop")
+    }
+}
+
 #[test]
 fn backlog_of_the_demo_ends_as_its_table_says() {
-    let folder = TempDir::new().unwrap();
-    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
-    let shop = folder.path().join("bookshop");
-    let script = format!(
-        "set -e; cp -r {examples}/bookshop .; cp -r {examples}/backlog/agents bookshop/.agents; \
-         cp {examples}/backlog/tollgate.toml bookshop; cd bookshop; rm -rf target; git init -q -b main; \
-         git config user.name Shop; git config user.email shop@example.com; echo /.agents >>.git/info/exclude; \
-         git add .; git commit -q -m first"
-    );
-    succeed(Command::new("sh").args(["-c", &script]).current_dir(folder.path()));
-    let run = |arguments: &[&str]| succeed(orchestrator_in(&shop).args(arguments));
+    let shop = Shop::new();
+    let examples = repository_root().join("examples");
+    let examples = examples.display();
+    let run = |arguments: &[&str]| succeed(orchestrator_in(&shop.path()).args(arguments));
     run(&["queue", "import", &format!("{examples}/backlog/backlog.json")]);
     let workers: Vec<_> = (0..3)
         .map(|_| {
-            orchestrator_in(&shop)
+            orchestrator_in(&shop.path())
                 .args(["worker", "--once"])
                 .stdout(std::process::Stdio::null())
                 .stderr(std::process::Stdio::null())
@@ -50,9 +67,20 @@ fn backlog_of_the_demo_ends_as_its_table_says() {
         ("BUG-7", "single", "otherwise", "blocked", 1, 0),
         ("CHORE-8", "single", "otherwise", "blocked", 0, 0),
     ];
+
     for ((id, decision, rule, status, retries, conflicts), row) in expected.into_iter().zip(&report) {
         let found = json!([row["id"], row["decision"], row["rule"], row["status"], row["retries"], row["conflicts"]]);
         assert_eq!(found, json!([id, decision, rule, status, retries, conflicts]), "{row:#}");
+    }
+    let readme = std::fs::read_to_string(repository_root().join("README.md")).unwrap();
+    for (id, decision, rule, status, ..) in expected {
+        let told = readme.lines().find(|line| line.trim_start().starts_with(&format!("{id} "))).unwrap_or_default();
+        let words: Vec<&str> = told.split_whitespace().collect();
+        assert_eq!(
+            words.get(1..4).map(|words| words.join(" ")),
+            Some(format!("{decision} ({rule}) {status}")),
+            "{told}"
+        );
     }
     assert_eq!(report[1]["verdicts"], json!(["fail: again", "pass"]));
     assert!(report[7]["reason"].as_str().unwrap().starts_with("budget: "), "{}", report[7]);
