@@ -135,10 +135,10 @@ fn hits(
     }
     // The exact parsers recurse; what nests too deep for them, or has an error, is left to the grammar.
     let exact = match dialect {
-        Dialect::Python if !trees.is_deep() => {
+        Dialect::Python if !trees.is_deep(source.language) => {
             lower::python::lower(trees.python(), text, lower::DEPTH_USUAL).ok().flatten()
         }
-        _ if dialect.is_script() && !trees.is_deep() => {
+        _ if dialect.is_script() && !trees.is_deep(source.language) => {
             let lowered = lower::script::lower(&trees.script(source), text, lower::DEPTH_USUAL).ok().flatten();
             trees.forget_script();
             lowered

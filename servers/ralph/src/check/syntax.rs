@@ -21,7 +21,7 @@ use crate::language::{Language, SourceType};
 pub const SKU: &str = "ralph.check.syntax";
 
 /// Raised whenever the same content may get another result than before.
-pub const RULES_VERSION: u32 = 2;
+pub const RULES_VERSION: u32 = 3;
 
 /// Bytes of a line that are shown around a finding.
 const EXCERPT_BYTES: usize = 160;
@@ -93,7 +93,7 @@ pub fn check_up_to(
 
 fn parse(source: SourceType, trees: &Trees<'_>, text: &str, in_time: &dyn Fn() -> bool) -> Parsed {
     // The exact parsers recurse; a text that would take their stack goes to tree-sitter, which does not.
-    let deep = || trees.is_deep();
+    let deep = || trees.is_deep(source.language);
     match source.language {
         Language::Python if !deep() => python::parse(trees),
         Language::JavaScript | Language::TypeScript | Language::Tsx if !deep() => javascript::parse(source, trees),

@@ -61,10 +61,10 @@ impl<'c> Trees<'c> {
         self.text.map_err(|error| format!("not UTF-8: byte {} is no character", error.valid_up_to()))
     }
 
-    /// Returns whether it may be nested too deep for a parser that recurses.
+    /// Returns whether it, in `language`, may be nested too deep for a parser that recurses.
     #[must_use]
-    pub fn is_deep(&self) -> bool {
-        *self.is_deep.get_or_init(|| is_deep(self.text.unwrap_or_default()))
+    pub fn is_deep(&self, language: Language) -> bool {
+        *self.is_deep.get_or_init(|| is_deep(language, self.text.unwrap_or_default()))
     }
 
     /// Returns it as ruff's parser reads it, with the errors; to be asked only of what is not [deep](Self::is_deep).
