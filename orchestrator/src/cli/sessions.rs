@@ -8,7 +8,7 @@ use super::print;
 use crate::config::House;
 use crate::report::session::{list_table, replay};
 use crate::session::History;
-use crate::session::store::{Change, Store};
+use crate::session::store::Store;
 
 #[derive(clap::Subcommand)]
 pub(super) enum SessionsCommand {
@@ -31,7 +31,7 @@ pub(super) enum SessionsCommand {
         /// The session
         id: String,
     },
-    /// Leave a session out of the list; its working tree and branch stay
+    /// Leave a session out of the list, and those of its team; working trees and branches stay
     Archive {
         /// The session
         id: String,
@@ -62,9 +62,10 @@ pub(super) async fn run(house: &House, command: &SessionsCommand) -> anyhow::Res
             print(&format!("{}\n", serde_json::to_string_pretty(&load(&store, id).await?)?));
         }
         SessionsCommand::Archive { id, undo } => {
-            let mut session = load(&store, id).await?.session;
-            session.archived = !undo;
-            store.save(id, vec![Change::Session(Box::new(session))]).await?;
+            let session = load(&store, id).await?.session;
+            let members = session.team.map(|team| team.members).unwrap_or_default();
+            let ids = members.into_iter().map(|member| member.session).chain([id.clone()]).collect();
+            store.archive(ids, !undo).await?;
         }
     }
     Ok(ExitCode::SUCCESS)

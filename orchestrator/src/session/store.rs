@@ -162,6 +162,25 @@ impl Store {
         .await
     }
 
+    /// Leaves sessions out of lists, or puts them back; nothing else about them changes, whoever works on them meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn archive(&self, ids: Vec<String>, archived: bool) -> Result<(), StoreError> {
+        self.with(move |connection| {
+            let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            for id in &ids {
+                step.execute(
+                    "UPDATE session SET archived = ?1, body = json_set(body, '$.archived', json(?2)) WHERE id = ?3",
+                    params![archived, if archived { "true" } else { "false" }, id],
+                )?;
+            }
+            step.commit().map_err(Failure::from)
+        })
+        .await
+    }
+
     async fn with<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, Failure> + Send + 'static,

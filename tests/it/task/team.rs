@@ -116,6 +116,10 @@ fn parts_are_done_merged_and_verified_as_a_whole() {
     for part in ["mend", "bugfix", "analysis", "synthesis"] {
         assert!(shown.contains(part), "{part} is not in {shown}");
     }
+    world.text(&["sessions", "archive", id]);
+    assert!(world.sessions().is_empty(), "with those of its team");
+    world.text(&["sessions", "archive", id, "--undo"]);
+    assert_eq!(world.sessions().len(), 5);
 }
 
 #[test]
