@@ -11,6 +11,7 @@ mod serve;
 mod sessions;
 mod task;
 mod tools;
+mod watch;
 mod worker;
 
 use std::path::PathBuf;
@@ -55,6 +56,8 @@ enum Command {
     Queue(Box<queue::QueueCommand>),
     /// Do the tasks of the queue, until it is stopped
     Worker(worker::WorkerArguments),
+    /// Tell what happens to the tasks of the queue, as it happens
+    Watch(watch::WatchArguments),
     /// Show who would do a task, and why; nothing is run
     Route(route::RouteArguments),
     /// Be all servers as one MCP server, for any host
@@ -106,6 +109,7 @@ async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Sessions(command)) => sessions::run(&house, &command).await,
         Some(Command::Queue(command)) => queue::run(&house, *command).await,
         Some(Command::Worker(arguments)) => worker::run(&house, &arguments).await,
+        Some(Command::Watch(arguments)) => watch::run(&house, &arguments).await,
         Some(Command::Route(arguments)) => route::run(&house, &arguments).await,
         Some(Command::Serve(arguments)) => serve::run(&house, arguments).await,
         Some(Command::Hosts(command)) => hosts::run(&house, command),

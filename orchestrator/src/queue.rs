@@ -5,6 +5,7 @@
 pub mod check;
 pub mod config;
 mod database;
+pub mod event;
 pub mod file;
 pub mod lease;
 mod lines;

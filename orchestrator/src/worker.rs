@@ -30,8 +30,22 @@ const LATER_MS: i64 = 5_000;
 /// claims the task finds out from its session.
 const SETTLE_TRIES: u32 = 30;
 
-/// What a task's keeper has to write down at most: checkpoints are few.
+/// What a task's keeper has to write down at most: checkpoints are few, and of costs only the last counts.
 const NOTES_MAX: usize = 64;
+
+/// How often what an attempt cost so far is written down; each time is a flush to disk.
+const COST_EVERY: Duration = Duration::from_secs(5);
+
+/// How often old events are taken out.
+const PRUNE_EVERY: Duration = Duration::from_secs(10 * 60);
+
+/// Something about a task that is under way.
+pub(crate) enum Note {
+    /// Something happened, to a member of its team or, with none, to the task itself.
+    Happened { member: String, what: String, note: String },
+    /// What the attempt cost so far.
+    Cost(Money),
+}
 
 /// A worker.
 pub struct Worker {
@@ -114,6 +128,7 @@ impl Worker {
         let parallel = parallel.clamp(1, PARALLEL_MAX);
         let mut summary = Summary::default();
         let mut running = FuturesUnordered::new();
+        let mut prune = tokio::time::interval(PRUNE_EVERY);
         loop {
             let mut is_empty = false;
             while !is_empty && running.len() < parallel && !self.is_stopping() {
@@ -135,7 +150,16 @@ impl Worker {
                 Some(ended) = running.next() => summary.count(&ended),
                 () = tokio::time::sleep(self.house.queue.poll()), if has_room => {}
                 () = self.stopped.notified() => {}
+                _ = prune.tick() => self.prune().await,
             }
+        }
+    }
+
+    /// Takes out what is too old to be kept.
+    async fn prune(&self) {
+        let config = &self.house.queue;
+        if let Err(error) = self.queue.prune_events(config.events_days_max, config.events_max).await {
+            tracing::warn!(error = %Chain(&error), "old events are still there");
         }
     }
 
@@ -178,8 +202,12 @@ impl Worker {
     }
 
     /// Renews the lease and writes down what is heard, until the lease is lost; returns why it is.
-    async fn keep(&self, lease: &Lease, mut heard: mpsc::Receiver<(String, String)>) -> QueueError {
+    async fn keep(&self, lease: &Lease, mut heard: mpsc::Receiver<Note>) -> QueueError {
         let id = lease.entry.task.id.as_str();
+        let budget = lease.entry.task.budget_usd.map_or(self.house.queue.budget_usd, |budget| budget.0);
+        let mut cost = None;
+        let mut costs = tokio::time::interval(COST_EVERY);
+        costs.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let length = self.house.queue.lease();
         let mut ends = Instant::now() + length;
         let mut beat = tokio::time::interval_at(Instant::now() + length / 3, length / 3);
@@ -194,7 +222,17 @@ impl Worker {
                     }
                     renewed.map(drop)
                 }
-                Some((what, note)) = heard.recv() => self.queue.checkpoint(lease, &what, &note).await,
+                Some(note) = heard.recv() => match note {
+                    Note::Happened { member, what, note } => self.queue.checkpoint(lease, &member, &what, &note).await,
+                    Note::Cost(spent) => {
+                        cost = Some(spent);
+                        Ok(())
+                    }
+                },
+                _ = costs.tick(), if cost.is_some() => match cost.take() {
+                    Some(spent) => self.queue.spend(lease, spent, budget).await,
+                    None => Ok(()),
+                },
             };
             match written {
                 Ok(()) => {}

@@ -38,6 +38,11 @@ pub struct QueueConfig {
     pub lease_ms: u64,
     /// How long a worker that finds nothing waits before it looks again, in milliseconds.
     pub poll_ms: u64,
+    /// For how many days events are kept; those of tasks that are under way always are.
+    #[schemars(range(min = 1))]
+    pub events_days_max: u32,
+    /// How many events are kept, besides those of tasks that are under way.
+    pub events_max: u64,
 }
 
 impl Default for QueueConfig {
@@ -54,6 +59,8 @@ impl Default for QueueConfig {
             timeout_ms: 60 * 60 * 1000,
             lease_ms: 60_000,
             poll_ms: 2_000,
+            events_days_max: 30,
+            events_max: 100_000,
         }
     }
 }

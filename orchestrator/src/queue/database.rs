@@ -19,6 +19,12 @@ static MIGRATOR: Migrator = sqlx::migrate!("./migrations/queue");
 /// How long a statement waits for a connection, or for others to be done with the file.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
+/// How long PostgreSQL keeps a transaction open whose client says nothing.
+const IDLE_MAX: &str = "30s";
+
+/// How long a statement waits for others' rows in PostgreSQL.
+const LOCK_WAIT_MAX: &str = "30s";
+
 /// Most connections of one process: a worker's tasks write a few rows a minute.
 const CONNECTIONS_MAX: u32 = 4;
 
@@ -126,7 +132,9 @@ impl Database {
             place: "[queue] url".to_owned(),
             reason: "it is no postgres://… URL".to_owned(),
         })?;
-        let options = options.application_name("tollgate-queue").disable_statement_logging();
+        // Whoever reads events looks back only so far: a transaction whose client is gone does not end long after.
+        let limits = [("idle_in_transaction_session_timeout", IDLE_MAX), ("lock_timeout", LOCK_WAIT_MAX)];
+        let options = options.application_name("tollgate-queue").options(limits).disable_statement_logging();
         let place = format!("the database {}", options.get_database().unwrap_or_default());
         let failed = |error: &dyn std::error::Error| QueueError::Unavailable {
             place: place.clone(),
@@ -232,6 +240,15 @@ impl Changes {
         match self {
             Self::Sqlite(_) => "",
             Self::Postgres(_) => "FOR UPDATE",
+        }
+    }
+
+    /// Returns the instant by the database's clock when it is asked, not when the transaction began: milliseconds since 1970,
+    /// as SQL.
+    pub(super) fn clock(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "CAST(ROUND(unixepoch('subsec') * 1000) AS INTEGER)",
+            Self::Postgres(_) => "(extract(epoch FROM clock_timestamp()) * 1000)::BIGINT",
         }
     }
 

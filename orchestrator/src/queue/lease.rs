@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tollgate_shared::money::Money;
 
+use super::database::Changes;
+use super::event::{EventKind, News, costs};
 use super::store::{COLUMNS, Entry, Queue, QueueError, entry, note_down};
+
+/// From which part of a task's budget on it is said that it is nearly used up, in per cent.
+const WARNING_PERCENT: u64 = 80;
 
 /// A task that is claimed: for as long as the lease is renewed, and nobody claims it again.
 #[derive(Clone, Debug)]
@@ -74,9 +79,6 @@ impl Queue {
                          ORDER BY priority, created_at, position LIMIT 1 {skipping})
              RETURNING {COLUMNS}"
         );
-        if let Some(entry) = self.database.fetch(&resumable, &values, entry).await?.pop() {
-            return Ok(Some(Lease { entry, until_ms }));
-        }
         let ready = format!(
             "UPDATE queue_task SET status = 'in_progress', token = token + 1, worker = $1, lease_until = $2, updated_at = $3,
                  lost = 0, session = '', place = ''
@@ -84,7 +86,18 @@ impl Queue {
                          ORDER BY priority, created_at, position LIMIT 1 {skipping})
              RETURNING {COLUMNS}"
         );
-        Ok(self.database.fetch(&ready, &values[..3], entry).await?.pop().map(|entry| Lease { entry, until_ms }))
+        let mut step = self.database.begin().await?;
+        let mut claimed = step.fetch(&resumable, &values, entry).await?.pop();
+        if claimed.is_none() {
+            claimed = step.fetch(&ready, &values[..3], entry).await?.pop();
+        }
+        let Some(entry) = claimed else { return Ok(None) };
+        let note = if entry.session.is_empty() { "" } else { "goes on where it was" };
+        let data = json!({ "worker": worker, "token": entry.token, "session": entry.session, "lost": entry.lost });
+        let news = News::of(&entry.task.id, "claimed", note).data(data);
+        self.publish(&mut step, &[news]).await?;
+        step.commit().await?;
+        Ok(Some(Lease { entry, until_ms }))
     }
 
     /// Renews a lease; returns until when it lasts.
@@ -110,7 +123,15 @@ impl Queue {
         let sql = "UPDATE queue_task SET session = $3, place = $4, attempts = attempts + 1, lost = 0, updated_at = $5
                    WHERE id = $1 AND token = $2 AND status = 'in_progress'";
         let more = [session.into(), place.into()];
-        self.write(lease, sql, &more, "attempt", session).await
+        let id = lease.entry.task.id.as_str();
+        let mut step = self.write(lease, sql, &more, "attempt", session).await?;
+        let sql = "INSERT INTO queue_progress VALUES ($1, $2, 'begins', '0', 0)
+                   ON CONFLICT (task) DO UPDATE SET session = excluded.session, phase = excluded.phase, spent_usd = '0'";
+        step.execute(sql, &[id.into(), session.into()]).await?;
+        let data = json!({ "attempt": lease.entry.attempts + 1, "session": session });
+        let note = format!("attempt {}", lease.entry.attempts + 1);
+        self.publish(&mut step, &[News::of(id, "attempt", &note).data(data)]).await?;
+        step.commit().await
     }
 
     /// Writes down what the router decided.
@@ -121,17 +142,59 @@ impl Queue {
     pub async fn route(&self, lease: &Lease, routing: &Value) -> Result<(), QueueError> {
         let sql = "UPDATE queue_task SET routing = $3, updated_at = $4 WHERE id = $1 AND token = $2 AND status = 'in_progress'";
         let note = routing["reason"].as_str().unwrap_or_default().to_owned();
-        self.write(lease, sql, &[routing.to_string().into()], "routed", &note).await
+        let mut step = self.write(lease, sql, &[routing.to_string().into()], "routed", &note).await?;
+        let id = lease.entry.task.id.as_str();
+        let mut news = vec![News::of(id, "routed", &note).data(routing.clone())];
+        if routing["fallback"] == json!(true) {
+            news.push(News::of(id, "fallback", &note));
+        }
+        self.publish(&mut step, &news).await?;
+        step.commit().await
     }
 
-    /// Writes down how far a task is.
+    /// Writes down how far a task is; `member` of the team that does it, empty for the task itself.
     ///
     /// # Errors
     ///
     /// [`QueueError::LeaseLost`].
-    pub async fn checkpoint(&self, lease: &Lease, what: &str, note: &str) -> Result<(), QueueError> {
+    pub async fn checkpoint(&self, lease: &Lease, member: &str, what: &str, note: &str) -> Result<(), QueueError> {
         let sql = "UPDATE queue_task SET updated_at = $3 WHERE id = $1 AND token = $2 AND status = 'in_progress'";
-        self.write(lease, sql, &[], what, note).await
+        let id = lease.entry.task.id.as_str();
+        let noted = if member.is_empty() { note.to_owned() } else { format!("{member}: {note}") };
+        let mut step = self.write(lease, sql, &[], what, &noted).await?;
+        if member.is_empty() {
+            let phase = crate::report::table::shorten(&format!("{what} {note}"), PHASE_LENGTH_MAX);
+            let sql = "UPDATE queue_progress SET phase = $2 WHERE task = $1";
+            step.execute(sql, &[id.into(), phase.into()]).await?;
+        }
+        self.publish(&mut step, &[News::of(id, what, note).member(member)]).await?;
+        step.commit().await
+    }
+
+    /// Writes down what the attempt that is under way cost so far, of a task that may cost `budget` altogether.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError::LeaseLost`].
+    pub async fn spend(&self, lease: &Lease, cost: Money, budget: Money) -> Result<(), QueueError> {
+        let (id, now) = (lease.entry.task.id.as_str(), self.now_ms().await?);
+        let mut step = self.database.begin().await?;
+        let sql = "UPDATE queue_task SET updated_at = $3 WHERE id = $1 AND token = $2 AND status = 'in_progress'";
+        self.fence(&mut step, lease, sql, &[now.into()]).await?;
+        let Some(progress) = progress(&mut step, id).await? else { return Ok(()) };
+        let task = lease.entry.spent_usd + cost;
+        let is_near = task.times(100) >= budget.times(WARNING_PERCENT);
+        let sql = "UPDATE queue_progress SET spent_usd = $2, warned = $3 WHERE task = $1";
+        let warned = progress.warned || is_near;
+        step.execute(sql, &[id.into(), cost.to_string().into(), i64::from(warned).into()]).await?;
+        let data = costs(cost, task, Some(budget));
+        let mut news = vec![News::of(id, "spent", "").kind(EventKind::CostUpdate).cost(cost).data(data.clone())];
+        let note = format!("${} of ${} are spent", task.normalized(), budget.normalized());
+        if is_near && !progress.warned {
+            news.push(News::of(id, "near_budget", &note).kind(EventKind::CostWarning).cost(cost).data(data));
+        }
+        self.publish(&mut step, &news).await?;
+        step.commit().await
     }
 
     /// Ends a lease, with what the attempts cost so far since the last time this was said.
@@ -159,13 +222,16 @@ impl Queue {
             Settlement::Deferred(ms, _) => (now.saturating_add(*ms), -1),
             _ => (0, 0),
         };
+        let id = before.task.id.as_str();
+        let goes_on = matches!(settlement, Settlement::Released | Settlement::Deferred(..));
         let mut step = self.database.begin().await?;
+        let progress = if goes_on { None } else { progress(&mut step, id).await? };
+        // Who ends an attempt without having looked at its session knows only what was written down of it.
+        let cost = cost.max(progress.as_ref().map_or(Money::ZERO, |progress| progress.spent));
         let sql = "UPDATE queue_task SET status = $3, reason = $4, branch = $5, commit_id = $6, cost_usd = $7, spent_usd = $8,
                        worker = '', lease_until = $9, lost = lost + $10, updated_at = $11
                    WHERE id = $1 AND token = $2 AND status = 'in_progress'";
         let values = [
-            before.task.id.as_str().into(),
-            before.token.into(),
             status.into(),
             reason.into(),
             branch.into(),
@@ -176,20 +242,50 @@ impl Queue {
             lost.into(),
             now.into(),
         ];
-        if step.execute(sql, &values).await? == 0 {
-            return Err(QueueError::LeaseLost { id: before.task.id.clone() });
-        }
+        self.fence(&mut step, lease, sql, &values).await?;
         let note = if commit.is_empty() || !reason.is_empty() { reason } else { commit };
-        note_down(&mut step, &before.task.id, now, what, note).await?;
+        note_down(&mut step, id, now, what, note).await?;
         if let Settlement::Completed { .. } = settlement {
             let sql = "UPDATE queue_task SET open_dependencies = open_dependencies - 1
                        WHERE id IN (SELECT task FROM queue_dependency WHERE depends_on = $1)";
-            step.execute(sql, &[before.task.id.as_str().into()]).await?;
+            step.execute(sql, &[id.into()]).await?;
         }
+        let mut news = vec![News::of(id, what, note)];
+        let altogether = before.cost_usd + cost;
+        let sum = format!("the attempt cost ${}, the task so far ${}", cost.normalized(), altogether.normalized());
+        if let Some(progress) = progress {
+            let sql = "UPDATE queue_progress SET session = '', phase = '', spent_usd = '0' WHERE task = $1";
+            step.execute(sql, &[id.into()]).await?;
+            let mut data = costs(cost, altogether, None);
+            data["outcome"] = json!(what);
+            data["session"] = json!(progress.session);
+            // Without a session no attempt was made.
+            if !progress.session.is_empty() {
+                news.push(News::of(id, "attempt_ended", &sum).kind(EventKind::CostSummary).cost(cost).data(data));
+            }
+        }
+        self.publish(&mut step, &news).await?;
         step.commit().await
     }
 
-    /// Carries out `sql`, whose first parameters are the task and the token and whose last is the instant.
+    /// Carries out `sql`, whose first parameters are the task and the token, unless the lease is lost.
+    async fn fence(
+        &self,
+        step: &mut Changes,
+        lease: &Lease,
+        sql: &str,
+        more: &[super::database::Value],
+    ) -> Result<(), QueueError> {
+        let id = lease.entry.task.id.as_str();
+        let mut values: Vec<super::database::Value> = vec![id.into(), lease.entry.token.into()];
+        values.extend(more.iter().cloned());
+        match step.execute(sql, &values).await? {
+            0 => Err(QueueError::LeaseLost { id: id.to_owned() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins with `sql`, whose first parameters are the task and the token and whose last is the instant, and a checkpoint.
     async fn write(
         &self,
         lease: &Lease,
@@ -197,17 +293,33 @@ impl Queue {
         more: &[super::database::Value],
         what: &str,
         note: &str,
-    ) -> Result<(), QueueError> {
-        let id = lease.entry.task.id.as_str();
+    ) -> Result<Changes, QueueError> {
         let now = self.now_ms().await?;
         let mut step = self.database.begin().await?;
-        let mut values: Vec<super::database::Value> = vec![id.into(), lease.entry.token.into()];
-        values.extend(more.iter().cloned());
-        values.push(now.into());
-        if step.execute(sql, &values).await? == 0 {
-            return Err(QueueError::LeaseLost { id: id.to_owned() });
-        }
-        note_down(&mut step, id, now, what, note).await?;
-        step.commit().await
+        self.fence(&mut step, lease, sql, &[more, &[now.into()]].concat()).await?;
+        note_down(&mut step, &lease.entry.task.id, now, what, note).await?;
+        Ok(step)
     }
+}
+
+/// How long a phase is at most, in characters: a column of a table.
+const PHASE_LENGTH_MAX: usize = 80;
+
+/// How far an attempt is.
+struct Progress {
+    session: String,
+    spent: Money,
+    warned: bool,
+}
+
+async fn progress(step: &mut Changes, id: &str) -> Result<Option<Progress>, QueueError> {
+    let sql = "SELECT session, spent_usd, warned FROM queue_progress WHERE task = $1";
+    let read = |row: &dyn super::database::Columns| {
+        Ok(Progress {
+            session: row.text(0)?,
+            spent: row.text(1)?.parse().unwrap_or_default(),
+            warned: row.whole(2)? != 0,
+        })
+    };
+    Ok(step.fetch(sql, &[id.into()], read).await?.pop())
 }

@@ -11,6 +11,7 @@ use tollgate_shared::state_dir::StateDir;
 
 use super::config::QueueConfig;
 use super::database::{Changes, Columns, Database};
+use super::event::{NOTE_LENGTH_MAX, News};
 use super::file::{self, Batch, Item};
 use super::task::{Status, Task};
 
@@ -358,6 +359,12 @@ impl Queue {
             step.execute("INSERT INTO queue_import VALUES ($1, $2, $3, $4, $5, 0)", &values).await?;
         }
         if !order.try_only {
+            if !imported.id.is_empty() {
+                let task = if let [item] = batch.items.as_slice() { item.task.id.as_str() } else { "" };
+                let note = format!("{} new, {} changed; from {}", imported.added, imported.changed, order.source);
+                let data = json!({ "import": id, "added": imported.added, "changed": imported.changed });
+                self.publish(&mut step, &[News::of(task, "imported", &note).data(data)]).await?;
+            }
             step.commit().await?;
         }
         Ok(imported)
@@ -400,6 +407,8 @@ impl Queue {
             step.execute(sql, &[import.as_str().into()]).await?;
         }
         let removed = step.execute("DELETE FROM queue_task WHERE import = $1", &[import.as_str().into()]).await?;
+        let note = format!("{removed} tasks of {import} are out of the queue");
+        self.publish(&mut step, &[News::of("", "rolled_back", &note).data(json!({ "import": import }))]).await?;
         step.commit().await?;
         Ok((import, removed))
     }
@@ -472,6 +481,9 @@ impl Queue {
             return Err(QueueError::Refused(format!("{id} is {}; this is for a task that {needed}", entry.status)));
         }
         note_down(&mut step, id, now, what, note).await?;
+        // Whoever decides about a task decides about its attempt too.
+        step.execute("DELETE FROM queue_progress WHERE task = $1", &[id.into()]).await?;
+        self.publish(&mut step, &[News::of(id, what, note)]).await?;
         step.commit().await
     }
 }
@@ -490,7 +502,7 @@ pub(super) async fn note_down(
     let sql = "INSERT INTO queue_checkpoint
                SELECT id, (SELECT COALESCE(MAX(number), 0) + 1 FROM queue_checkpoint WHERE task = $1), $2, token, session, $3, $4
                FROM queue_task WHERE id = $1";
-    let note = crate::report::table::shorten(note, 2_000);
+    let note = crate::report::table::shorten(note, NOTE_LENGTH_MAX);
     step.execute(sql, &[id.into(), now.into(), what.into(), note.into()]).await?;
     let sql = "DELETE FROM queue_checkpoint WHERE task = $1 AND number <=
                (SELECT MAX(number) FROM queue_checkpoint WHERE task = $1) - $2";

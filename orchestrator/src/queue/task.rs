@@ -180,6 +180,8 @@ macro_rules! words {
     };
 }
 
+pub(super) use words;
+
 words! {
     /// Where a task is.
     Status {

@@ -1,5 +1,6 @@
 //! One attempt at a task: begun or gone on with, driven to its end, and read into what becomes of the task.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio::sync::mpsc;
 use tollgate_shared::error_chain::Chain;
 use tollgate_shared::money::Money;
 
-use super::{LATER_MS, Worker};
+use super::{LATER_MS, Note, Worker};
 use crate::agent::AgentSpec;
 use crate::queue::config::QueueConfig;
 use crate::queue::lease::{Lease, Settlement};
@@ -26,7 +27,7 @@ pub(super) struct Attempt<'a> {
     pub(super) worker: &'a Worker,
     pub(super) lease: &'a Lease,
     pub(super) stop: &'a Stop,
-    pub(super) notes: mpsc::Sender<(String, String)>,
+    pub(super) notes: mpsc::Sender<Note>,
     pub(super) tell: &'a (dyn Fn(&str) + Sync),
 }
 
@@ -126,7 +127,13 @@ impl Attempt<'_> {
     }
 
     async fn drive(&self, mut run: TaskRun, attempts: i64) -> anyhow::Result<Attempted> {
-        let mut watch = Notes { to: self.notes.clone(), id: self.lease.entry.task.id.clone(), tell: self.tell };
+        let mut watch = Notes {
+            to: self.notes.clone(),
+            id: self.lease.entry.task.id.clone(),
+            tell: self.tell,
+            own: Money::ZERO,
+            members: BTreeMap::new(),
+        };
         let stopped = drive(&mut run, self.stop, &mut watch).await;
         if matches!(stopped, Ok(Stopped::Now)) {
             return Ok(Settlement::Released.into());
@@ -266,9 +273,19 @@ fn repository(task: &Task, config: &QueueConfig, workspace: &Path) -> anyhow::Re
 
 /// Hands what happens on to whoever writes it into the queue, and to people.
 struct Notes<'a> {
-    to: mpsc::Sender<(String, String)>,
+    to: mpsc::Sender<Note>,
     id: String,
     tell: &'a (dyn Fn(&str) + Sync),
+    /// What the task's own session cost so far.
+    own: Money,
+    /// What those of its team's members cost so far.
+    members: BTreeMap<String, Money>,
+}
+
+impl Notes<'_> {
+    fn tell_cost(&self) {
+        let _ = self.to.try_send(Note::Cost(self.own + self.members.values().copied().sum()));
+    }
 }
 
 impl Watch for Notes<'_> {
@@ -284,6 +301,10 @@ impl Watch for Notes<'_> {
                     members.iter().map(|member| format!("{} by {}", member.id, member.role.name)).collect();
                 ("planned", format!("{}{reason}", parts.join(", ")))
             }
+            Event::Member { name, event: Event::Called { cost, .. } } => {
+                self.members.insert((*name).to_owned(), *cost);
+                return self.tell_cost();
+            }
             Event::Member { name, event } => match event {
                 Event::Judged(verdict) => {
                     ("specialist", format!("{name}: verdict {}: {}", verdict.verdict, verdict.decision))
@@ -294,10 +315,18 @@ impl Watch for Notes<'_> {
             Event::Merged { name, conflicts: [] } => ("merged", (*name).to_owned()),
             Event::Merged { name, conflicts } => ("conflict", format!("{name}: {}", conflicts.join(", "))),
             Event::FellBack { reason } => ("fallback", (*reason).to_owned()),
-            Event::Said(_) | Event::Calling { .. } | Event::Called { .. } => return,
+            Event::Called { cost, .. } => {
+                self.own = *cost;
+                return self.tell_cost();
+            }
+            Event::Said(_) | Event::Calling { .. } => return,
         };
         (self.tell)(&format!("{}: {what} {note}", self.id));
         // When the queue does not keep up, its history has a gap; the session has everything.
-        let _ = self.to.try_send((what.to_owned(), note));
+        let member = match event {
+            Event::Member { name, .. } | Event::Merged { name, .. } => (*name).to_owned(),
+            _ => String::new(),
+        };
+        let _ = self.to.try_send(Note::Happened { member, what: what.to_owned(), note });
     }
 }

@@ -8,7 +8,8 @@ use orchestrator::queue::file::{Batch, Item};
 use orchestrator::queue::store::{ImportOrder, Imported, Queue, QueueError};
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use tempfile::TempDir;
 use tollgate_shared::state_dir::StateDir;
 use tollgate_tests::database_servers;
@@ -36,6 +37,28 @@ impl Engine {
         let dir = TempDir::new().unwrap();
         let state = StateDir::choose(None, dir.path());
         Self { name, config: QueueConfig { url, ..QueueConfig::default() }, state, _dir: dir }
+    }
+
+    /// Carries out statements in one transaction behind its back, with a while between them and its end.
+    pub async fn execute(&self, statements: &[String], before_end: Duration) {
+        if let Some(url) = &self.config.url {
+            let mut connection = PgConnection::connect(url).await.unwrap();
+            let mut step = connection.begin().await.unwrap();
+            for statement in statements {
+                sqlx::query(AssertSqlSafe(statement.clone())).execute(&mut *step).await.unwrap();
+            }
+            tokio::time::sleep(before_end).await;
+            step.commit().await.unwrap();
+        } else {
+            let path = self.state.path().join("queue.db");
+            let mut connection = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+            let mut step = connection.begin_with("BEGIN IMMEDIATE").await.unwrap();
+            for statement in statements {
+                sqlx::query(AssertSqlSafe(statement.clone())).execute(&mut *step).await.unwrap();
+            }
+            tokio::time::sleep(before_end).await;
+            step.commit().await.unwrap();
+        }
     }
 
     /// Opens it, as each process does.

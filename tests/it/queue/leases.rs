@@ -54,7 +54,7 @@ async fn expired_lease_is_claimed_first_and_goes_on_from_its_checkpoint() {
         add(&queue, &[task("low", json!({"priority": "P3"}))]).await.unwrap();
         let first = queue.claim("w1", "here", Duration::ZERO).await.unwrap().unwrap();
         queue.attach(&first, "session-1", "here").await.unwrap();
-        queue.checkpoint(&first, "iteration", "1").await.unwrap();
+        queue.checkpoint(&first, "", "iteration", "1").await.unwrap();
         add(&queue, &[task("urgent", json!({"priority": "P0"}))]).await.unwrap();
 
         // What was begun elsewhere stays there: its working tree is nowhere else.
@@ -101,7 +101,8 @@ async fn every_write_with_an_old_token_is_refused_and_changes_nothing() {
             queue.renew("a", old.entry.token, LEASE).await.map(drop),
             queue.attach(&old, "s", "here").await,
             queue.route(&old, &json!({"reason": "r"})).await,
-            queue.checkpoint(&old, "x", "y").await,
+            queue.checkpoint(&old, "", "x", "y").await,
+            queue.spend(&old, one, one).await,
         ];
         for settlement in &settlements {
             refused.push(queue.settle(&old, settlement, one).await);
