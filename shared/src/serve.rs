@@ -12,6 +12,7 @@ pub mod report;
 pub mod stdio;
 mod task;
 pub mod tool;
+mod written;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -18,6 +18,7 @@ use super::drain::Drain;
 use super::progress::Progress;
 use super::question::{self, Asker, INPUT_REQUIRED, Sealer};
 use super::tool::{Defined, Effect, RawAnswer};
+use super::written;
 use crate::audit::AuditEntry;
 use crate::costs::CostReport;
 use crate::error_chain::Chain;
@@ -334,7 +335,7 @@ async fn run<S: Send + Sync + 'static>(
         Err(internal_error(call.0.tool, &reason.unwrap_or("a panic without a message")))
     })?;
     let text_bytes = answer.text.as_ref().map_or(0, String::len);
-    if text_bytes + estimated_bytes(&answer.structured) > ANSWER_BYTES_MAX {
+    if text_bytes + answer.structured.len() > ANSWER_BYTES_MAX {
         return Err(Refusal::failed(
             "answer_too_large",
             format!("the answer is larger than {ANSWER_BYTES_MAX} bytes"),
@@ -406,15 +407,30 @@ fn entries(decisions: &[AuditEntry]) -> Result<Vec<NewEntry>, LedgerError> {
 
 fn answer(result: Result<RawAnswer, Refusal>, receipt: &Receipt) -> CallToolResult {
     let failed = result.is_err();
-    let RawAnswer { mut structured, text } =
-        result.unwrap_or_else(|refusal| RawAnswer { structured: refused(refusal), text: None });
-    structured.insert("cost_usd".to_owned(), json!(receipt.amount));
-    structured.insert("cached".to_owned(), json!(receipt.cached));
-    let structured = Value::Object(structured);
-    let content = vec![ContentBlock::text(text.unwrap_or_else(|| structured.to_string()))];
+    let RawAnswer { mut structured, text } = result
+        .unwrap_or_else(|refusal| RawAnswer { structured: Value::Object(refused(refusal)).to_string(), text: None });
+    append(&mut structured, "cost_usd", &json!(receipt.amount));
+    append(&mut structured, "cached", &json!(receipt.cached));
+    let content = vec![ContentBlock::text(text.unwrap_or_else(|| structured.clone()))];
     let mut result = if failed { CallToolResult::error(content) } else { CallToolResult::success(content) };
-    result.structured_content = Some(structured);
+    written::put(&mut result, structured);
     result.with_meta(Some(receipt_meta(receipt)))
+}
+
+/// Appends one more member to the text of a JSON object, which has none of this name.
+fn append(object: &mut String, name: &str, value: &Value) {
+    debug_assert!(
+        serde_json::from_str::<Value>(object).is_ok_and(|it| it.get(name).is_none() && it.to_string() == *object),
+        "an answer has a name twice, or `{name}`: {object}"
+    );
+    object.truncate(object.len() - 1);
+    if object.len() > 1 {
+        object.push(',');
+    }
+    object.push_str(&json!(name).to_string());
+    object.push(':');
+    object.push_str(&value.to_string());
+    object.push('}');
 }
 
 fn receipt_meta(receipt: &Receipt) -> MetaObject {
@@ -449,20 +465,6 @@ fn unrecorded(error: &LedgerError, done: &str) -> CallToolResult {
 fn internal_error(tool: &str, reason: &dyn std::fmt::Display) -> Refusal {
     tracing::error!(tool, %reason, "a tool panicked");
     Refusal::failed("internal_error", format!("the tool stopped unexpectedly: {reason}"), "report this as a bug")
-}
-
-/// Estimates the length of `object` as JSON without writing it.
-fn estimated_bytes(object: &Map<String, Value>) -> usize {
-    fn value_bytes(value: &Value) -> usize {
-        match value {
-            Value::String(text) => text.len() + 2,
-            Value::Array(items) => items.iter().map(|item| value_bytes(item) + 1).sum::<usize>() + 2,
-            Value::Object(object) => estimated_bytes(object),
-            Value::Null | Value::Bool(_) => 5,
-            Value::Number(_) => 12,
-        }
-    }
-    object.iter().map(|(name, value)| name.len() + 4 + value_bytes(value)).sum::<usize>() + 2
 }
 
 /// Takes a lock whose holder may have panicked: a panicking tool must not take the next call with it.

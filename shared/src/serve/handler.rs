@@ -20,6 +20,7 @@ use super::question::Asker;
 use super::report;
 use super::task::Tasks;
 use super::tool::{Defined, Toolbox};
+use super::written;
 
 const REPORT_URI: &str = "cost://report";
 const PRICES_URI: &str = "cost://prices";
@@ -70,7 +71,7 @@ impl<S: Server> ToolServer<S> {
             // The protocol tells of a task's progress in its state, never in notifications.
             let circumstances = Circumstances { meta, client, cancelled, asker, progress: Progress::unasked() };
             match toolbox.find(name) {
-                Some(tool) => charged(house, server, tool, arguments, circumstances).await,
+                Some(tool) => written::read(charged(house, server, tool, arguments, circumstances).await),
                 None => CallToolResult::error(Vec::new()).into(),
             }
         })

@@ -22,6 +22,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
 use super::drain::Drain;
+use super::written;
 
 /// Longest line that is read: an answer's limit twice over, so a file of 8 MiB with every byte escaped still fits.
 pub const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -170,7 +171,7 @@ impl Transport<RoleServer> for StdioTransport {
             JsonRpcMessage::Error(error) => error.id.clone(),
             JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => None,
         };
-        let written = serde_json::to_vec(&message).map_err(io::Error::from);
+        let written = written::message(message).map_err(io::Error::from);
         // Before a byte leaves: a client may use the id again as soon as it has the answer.
         if let Some(id) = answered {
             self.drain.answered(&id);

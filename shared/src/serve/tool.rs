@@ -63,7 +63,8 @@ impl<T> Answer<T> {
 
 /// An answer after its type is forgotten.
 pub(super) struct RawAnswer {
-    pub(super) structured: Map<String, Value>,
+    /// A JSON object as text: what a tree of it would cost, large answers would pay three times over.
+    pub(super) structured: String,
     pub(super) text: Option<String>,
 }
 
@@ -154,9 +155,9 @@ impl<S: 'static> Tool<S> {
                 Box::pin(async move {
                     let request = parse::<Request>(arguments)?;
                     let answer = run(server, request, call).await?;
-                    let structured = match serde_json::to_value(answer.value) {
-                        Ok(Value::Object(object)) => object,
-                        Ok(other) => Map::from_iter([("result".to_owned(), other)]),
+                    let structured = match serde_json::to_string(&answer.value) {
+                        Ok(object) if object.starts_with('{') => object,
+                        Ok(other) => format!("{{\"result\":{other}}}"),
                         Err(error) => {
                             return Err(Refusal::failed(
                                 "internal_error",

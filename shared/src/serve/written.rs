@@ -1,0 +1,100 @@
+//! Structured content that is JSON text already, on its way from the call to the transport.
+//!
+//! An answer of a thousand rows as a tree of values costs more than the query that it answers: it is built, copied, written
+//! as text content, written again and taken apart. So it is written once, and carried as a string where rmcp has a
+//! value. No tool answers with a string, so nothing is mistaken for one that was carried.
+
+use rmcp::model::{CallToolResponse, CallToolResult, JsonRpcMessage, ServerJsonRpcMessage, ServerResult};
+use serde_json::Value;
+
+/// Has `result` carry `structured`, the text of a JSON object.
+pub(super) fn put(result: &mut CallToolResult, structured: String) {
+    result.structured_content = Some(Value::String(structured));
+}
+
+/// Returns `response` with what it carries as a value, for whoever does not write it at once.
+pub(super) fn read(response: CallToolResponse) -> CallToolResponse {
+    let CallToolResponse::Complete(mut result) = response else { return response };
+    if let Some(Value::String(structured)) = &result.structured_content {
+        result.structured_content = serde_json::from_str(structured).ok();
+    }
+    CallToolResponse::Complete(result)
+}
+
+/// Returns `message` as one line of JSON, without its line feed.
+///
+/// # Errors
+///
+/// What cannot be written as JSON.
+pub(super) fn message(mut message: ServerJsonRpcMessage) -> serde_json::Result<Vec<u8>> {
+    let carried = match &mut message {
+        JsonRpcMessage::Response(response) => match &mut response.result {
+            ServerResult::CallToolResult(result) => carried(result),
+            _ => None,
+        },
+        _ => None,
+    };
+    let Some(structured) = carried else { return serde_json::to_vec(&message) };
+    // The text content is mostly the same, with its quotes escaped.
+    let mut line = Vec::with_capacity(structured.len() * 5 / 2 + 1024);
+    serde_json::to_writer(&mut line, &message)?;
+    // The result is the last thing in its message, and never empty: its content is always there.
+    debug_assert!(line.ends_with(b"}}"), "a result is the last thing in its message");
+    line.truncate(line.len() - 2);
+    line.extend_from_slice(b",\"structuredContent\":");
+    line.extend_from_slice(structured.as_bytes());
+    line.extend_from_slice(b"}}");
+    Ok(line)
+}
+
+fn carried(result: &mut CallToolResult) -> Option<String> {
+    match result.structured_content.take() {
+        Some(Value::String(structured)) => Some(structured),
+        other => {
+            result.structured_content = other;
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rmcp::model::{ContentBlock, NumberOrString};
+    use serde_json::json;
+
+    use super::*;
+
+    fn result(structured: &str) -> CallToolResult {
+        let mut result = CallToolResult::success(vec![ContentBlock::text(structured)]);
+        put(&mut result, structured.to_owned());
+        result
+    }
+
+    #[test]
+    fn what_is_carried_is_written_as_it_is() {
+        let text = r#"{"rows":[[1,"a\"b"]],"big":12345678901234567890}"#;
+        let response = JsonRpcMessage::response(ServerResult::CallToolResult(result(text)), NumberOrString::Number(7));
+        let line = message(response).unwrap();
+        let read: Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!(read["result"]["structuredContent"], serde_json::from_str::<Value>(text).unwrap());
+        assert_eq!(read["result"]["content"], json!([{ "type": "text", "text": text }]));
+        assert_eq!((&read["id"], &read["result"]["isError"]), (&json!(7), &json!(false)));
+    }
+
+    #[test]
+    fn other_messages_are_left_alone() {
+        let mut plain = CallToolResult::success(Vec::new());
+        for structured in [None, Some(json!({ "a": 1 }))] {
+            plain.structured_content = structured;
+            let response =
+                JsonRpcMessage::response(ServerResult::CallToolResult(plain.clone()), NumberOrString::Number(1));
+            assert_eq!(message(response.clone()).unwrap(), serde_json::to_vec(&response).unwrap());
+        }
+    }
+
+    #[test]
+    fn what_is_not_written_at_once_gets_its_value() {
+        let CallToolResponse::Complete(read) = read(CallToolResponse::Complete(result(r#"{"a":1}"#))) else { panic!() };
+        assert_eq!(read.structured_content, Some(json!({ "a": 1 })));
+    }
+}
