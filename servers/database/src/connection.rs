@@ -7,6 +7,8 @@ pub mod mysql;
 pub mod postgres;
 pub mod sqlite;
 
+mod digits;
+mod early;
 mod fresh;
 mod statistics;
 
@@ -30,7 +32,8 @@ use crate::mask::Protection;
 use crate::parameters::Parameter;
 use crate::rows::Rows;
 use crate::schema::{Plan, TableEntry, TableSchema};
-use crate::statement::{ReadStatement, Rules, Syntax, Warning};
+use crate::statement::{Cut, ReadStatement, Rules, Syntax, Warning};
+use early::{Early, Leased};
 use mysql::Mysql;
 use postgres::Postgres;
 use sqlite::SqliteFile;
@@ -99,6 +102,13 @@ pub struct Page {
     pub rows_max: usize,
     /// How many are left out before.
     pub offset: u64,
+}
+
+impl Page {
+    /// Returns how many rows the engine has to find: those before, those of the page, and one to see whether there are more.
+    fn end(self) -> usize {
+        self.rows_max.saturating_add(1).saturating_add(usize::try_from(self.offset).unwrap_or(usize::MAX))
+    }
 }
 
 /// Turns the digest of a statement and its values into the position where its answer begins.
@@ -255,7 +265,7 @@ impl Connection {
         }
     }
 
-    /// Runs `sql` if it is one statement that only reads.
+    /// Runs `sql` if it is one statement that only reads, and answers from `position` on, or from the first row.
     ///
     /// # Errors
     ///
@@ -266,7 +276,7 @@ impl Connection {
         sql: String,
         parameters: Vec<Parameter>,
         rows_max: usize,
-        position: Position,
+        position: Option<Position>,
     ) -> Result<Queried, Refusal> {
         let rows_max = rows_max.min(self.max_rows);
         let result = self.queried(call, sql, parameters, rows_max, position).await;
@@ -280,29 +290,42 @@ impl Connection {
         sql: String,
         parameters: Vec<Parameter>,
         rows_max: usize,
-        position: Position,
+        position: Option<Position>,
     ) -> Result<Queried, Refusal> {
         let started = Instant::now();
         let prepare = Prepare { name: self.name.clone(), cache: Arc::clone(&self.cache), rows_max, started };
         match &*self.engine {
             Engine::Postgres(server) => {
                 self.bounded(async {
-                    let statement = judged(sql, server.rules().clone()).await?;
+                    let cut = Cut::of(sql, Syntax::Postgres)?;
+                    let early = self.early(server.has_idle(), |slot| Arc::clone(server).begin(slot)).await;
+                    let statement = judged(cut, server.rules()).await?;
                     let ready = prepare.ready(&statement, &parameters, position)?;
                     let Ready::Ask(ask) = ready else { return ready.answer() };
-                    let slot = self.slot().await?;
-                    let rows = Arc::clone(server).query(slot, &statement, &parameters, ask.page).await?;
+                    let lease = match early {
+                        Some(early) => early.lease().await?,
+                        None => Arc::clone(server).begin(self.slot().await?).await?,
+                    };
+                    let rows = server.query(lease, &statement, &parameters, ask.page).await?;
                     Ok(ask.answer(rows))
                 })
                 .await
             }
             Engine::Mysql(server) => {
                 self.bounded(async {
-                    let statement = judged(sql, server.rules().clone()).await?;
+                    let cut = Cut::of(sql, Syntax::Mysql)?;
+                    // How many rows the server answers with is told at the beginning.
+                    let first = Page { rows_max, offset: 0 };
+                    let begin = |slot| Arc::clone(server).begin(slot, first.end());
+                    let early = self.early(server.has_idle() && position.is_none(), begin).await;
+                    let statement = judged(cut, server.rules()).await?;
                     let ready = prepare.ready(&statement, &parameters, position)?;
                     let Ready::Ask(ask) = ready else { return ready.answer() };
-                    let slot = self.slot().await?;
-                    let rows = Arc::clone(server).query(slot, &statement, &parameters, ask.page).await?;
+                    let lease = match early {
+                        Some(early) => early.lease().await?,
+                        None => Arc::clone(server).begin(self.slot().await?, ask.page.end()).await?,
+                    };
+                    let rows = server.query(lease, &statement, &parameters, ask.page).await?;
                     Ok(ask.answer(rows))
                 })
                 .await
@@ -329,14 +352,14 @@ impl Connection {
         match &*self.engine {
             Engine::Postgres(server) => {
                 self.bounded(async {
-                    let statement = judged(sql, server.rules().clone()).await?;
+                    let statement = judged(Cut::of(sql, server.rules().syntax)?, server.rules()).await?;
                     Arc::clone(server).inspect(self.slot().await?, &statement).await
                 })
                 .await
             }
             Engine::Mysql(server) => {
                 self.bounded(async {
-                    let statement = judged(sql, server.rules().clone()).await?;
+                    let statement = judged(Cut::of(sql, server.rules().syntax)?, server.rules()).await?;
                     Arc::clone(server).inspect(self.slot().await?, &statement).await
                 })
                 .await
@@ -360,14 +383,14 @@ impl Connection {
         match &*self.engine {
             Engine::Postgres(server) => {
                 self.bounded(async {
-                    let statement = judged(sql, server.rules().clone()).await?;
+                    let statement = judged(Cut::of(sql, server.rules().syntax)?, server.rules()).await?;
                     Arc::clone(server).explain(self.slot().await?, &statement, &parameters).await
                 })
                 .await
             }
             Engine::Mysql(server) => {
                 self.bounded(async {
-                    let statement = judged(sql, server.rules().clone()).await?;
+                    let statement = judged(Cut::of(sql, server.rules().syntax)?, server.rules()).await?;
                     Arc::clone(server).explain(self.slot().await?, &statement, &parameters).await
                 })
                 .await
@@ -480,6 +503,22 @@ impl Connection {
         }
     }
 
+    /// Begins a transaction while the statement is still judged, which takes as long: where a connection is open already and a
+    /// place at the engine is free, so that a statement that is refused then holds up nobody.
+    ///
+    /// Nothing of the statement is in it.
+    async fn early<L, Work>(&self, is_open: bool, begin: impl FnOnce(OwnedSemaphorePermit) -> Work) -> Option<Early<L>>
+    where
+        L: Leased,
+        Work: Future<Output = Result<L, Refusal>> + Send + 'static,
+    {
+        if !is_open {
+            return None;
+        }
+        let slot = Arc::clone(&self.slots).try_acquire_owned().ok()?;
+        Some(Early::start(begin(slot)).await)
+    }
+
     /// Bounds work at a server, which stops what is given up.
     async fn bounded<T>(&self, work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
         match timeout(self.timeout + GRACE, work).await {
@@ -497,7 +536,7 @@ impl Connection {
         let (done, answer) = oneshot::channel();
         let engine = Arc::clone(&self.engine);
         let watch = Watch::new(self.timeout, call.cancelled().clone());
-        let spawned = thread::Builder::new().name("query".to_owned()).stack_size(STACK_BYTES).spawn(move || {
+        let handed_over = on_deep_stack(Box::new(move || {
             let result = match &*engine {
                 Engine::Sqlite(file) => work(file, &watch),
                 Engine::Postgres(_) | Engine::Mysql(_) => Err(stopped()),
@@ -505,11 +544,8 @@ impl Connection {
             // Held until the engine is really done, so that no more than the bound ever run.
             drop(slot);
             let _ = done.send(result);
-        });
-        if let Err(error) = spawned {
-            tracing::error!(%error, "no thread for a query");
-            return Err(busy());
-        }
+        }));
+        handed_over?;
         match timeout(self.timeout + GRACE, answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(stopped()),
@@ -543,9 +579,14 @@ struct Ask {
 }
 
 impl Prepare {
-    fn ready(self, statement: &ReadStatement, parameters: &[Parameter], position: Position) -> Result<Ready, Refusal> {
+    fn ready(
+        self,
+        statement: &ReadStatement,
+        parameters: &[Parameter],
+        position: Option<Position>,
+    ) -> Result<Ready, Refusal> {
         let digest = digest(&self.name, statement, parameters);
-        let offset = position(&digest)?;
+        let offset = position.map_or(Ok(0), |position| position(&digest))?;
         let page = Page { rows_max: self.rows_max, offset };
         let warnings = statement.warnings().to_vec();
         let is_sorted = statement.is_sorted();
@@ -604,39 +645,53 @@ fn digest(connection: &str, statement: &ReadStatement, parameters: &[Parameter])
     digest.finish()
 }
 
-/// Judges a statement on a thread with a stack that is deep enough for any that the lexer lets through.
-async fn judged(sql: String, rules: Rules) -> Result<ReadStatement, Refusal> {
-    let (done, answer) = oneshot::channel();
-    let judge: Judgement = Box::new(move || drop(done.send(ReadStatement::check(&sql, &rules))));
-    // One thread waits for the next statement; while it is busy, others get theirs.
-    if let Err(TrySendError::Full(judge) | TrySendError::Disconnected(judge)) = waiting_judge().try_send(judge) {
-        let spawned = thread::Builder::new().name("judge".to_owned()).stack_size(STACK_BYTES).spawn(judge);
-        if let Err(error) = spawned {
-            tracing::error!(%error, "no thread for a statement");
-            return Err(busy());
-        }
+/// Judges a statement: a small one at once, since to hand it over and back costs as much as to judge it, and any other on a
+/// thread whose stack is deep enough for what the lexer lets through.
+async fn judged(cut: Cut, rules: &Rules) -> Result<ReadStatement, Refusal> {
+    // A statement that makes the parser panic ends its own answer, and nothing else.
+    let judge = |cut: Cut, rules: &Rules| {
+        catch_unwind(AssertUnwindSafe(|| cut.judge(rules))).unwrap_or_else(|_| Err(stopped()))
+    };
+    if cut.is_small() {
+        return judge(cut, rules);
     }
+    let (done, answer) = oneshot::channel();
+    let rules = rules.clone();
+    on_deep_stack(Box::new(move || drop(done.send(judge(cut, &rules)))))?;
     answer.await.unwrap_or_else(|_| Err(stopped()))
 }
 
-type Judgement = Box<dyn FnOnce() + Send>;
+type Work = Box<dyn FnOnce() + Send>;
 
-/// Returns where a thread waits for the next statement: starting one costs as much as judging.
-fn waiting_judge() -> &'static SyncSender<Judgement> {
-    static JUDGE: OnceLock<SyncSender<Judgement>> = OnceLock::new();
-    JUDGE.get_or_init(|| {
-        let (judge, statements) = sync_channel::<Judgement>(0);
+/// Runs `work` on a thread with [`STACK_BYTES`] of stack: one waits for the next piece, and while it is busy others get
+/// threads of their own.
+fn on_deep_stack(work: Work) -> Result<(), Refusal> {
+    let Err(TrySendError::Full(work) | TrySendError::Disconnected(work)) = waiting_thread().try_send(work) else {
+        return Ok(());
+    };
+    let spawned = thread::Builder::new().name("query".to_owned()).stack_size(STACK_BYTES).spawn(work);
+    spawned.map(drop).map_err(|error| {
+        tracing::error!(%error, "no thread for a statement");
+        busy()
+    })
+}
+
+/// Returns where a thread waits for the next piece of work: starting one costs as much as judging.
+fn waiting_thread() -> &'static SyncSender<Work> {
+    static THREAD: OnceLock<SyncSender<Work>> = OnceLock::new();
+    THREAD.get_or_init(|| {
+        let (sender, pieces) = sync_channel::<Work>(0);
         let work = move || {
-            for statement in statements {
-                // A statement that makes the parser panic ends its own answer, and not this thread.
-                let _ = catch_unwind(AssertUnwindSafe(statement));
+            for piece in pieces {
+                // A panic ends its own answer, and not this thread.
+                let _ = catch_unwind(AssertUnwindSafe(piece));
             }
         };
-        let spawned = thread::Builder::new().name("judge".to_owned()).stack_size(STACK_BYTES).spawn(work);
+        let spawned = thread::Builder::new().name("query".to_owned()).stack_size(STACK_BYTES).spawn(work);
         if let Err(error) = spawned {
             tracing::error!(%error, "no thread for statements");
         }
-        judge
+        sender
     })
 }
 

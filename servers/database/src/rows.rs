@@ -1,10 +1,12 @@
 //! What an engine answers, as JSON without loss and within bounds.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
-use serde_json::{Map, Number, Value};
+use serde::ser::{SerializeMap, SerializeSeq, Serializer};
+use serde_json::Value;
 
 use crate::base64;
 
@@ -31,6 +33,8 @@ pub(crate) const EXACT_MAX: i64 = (1 << 53) - 1;
 pub enum Cell<'a> {
     /// NULL.
     Null,
+    /// True or false.
+    Boolean(bool),
     /// An integer.
     Integer(i64),
     /// A floating-point number.
@@ -52,7 +56,7 @@ pub struct Rows {
     pub columns: Vec<Column>,
     /// The rows, each an array with one value per column.
     #[schemars(schema_with = "rows_schema")]
-    pub rows: Vec<Vec<Value>>,
+    pub rows: Table,
     /// How many rows are here.
     pub row_count: usize,
     /// Whether there are more rows than are here.
@@ -72,6 +76,96 @@ impl Rows {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes + self.columns.len() * 100
+    }
+}
+
+/// The values of an answer, row after row, their texts one behind the other.
+///
+/// An answer has thousands of values, and a tree of them costs an allocation for each, twice: once to be made and once to be
+/// taken apart. This is written as JSON from where it is.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    width: usize,
+    cells: Vec<Stored>,
+    text: String,
+}
+
+/// One value: what JSON needs of it.
+#[derive(Clone, Debug)]
+enum Stored {
+    Null,
+    Boolean(bool),
+    Integer(i64),
+    Real(f64),
+    /// Where its text is.
+    Text(Range<usize>),
+    /// An object with this one name, and where the text of its value is.
+    Tagged(&'static str, Range<usize>),
+    Value(Box<Value>),
+}
+
+impl Table {
+    /// Returns how many rows there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.cells.len() / self.width.max(1)
+    }
+
+    /// Returns whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.cells.is_empty()
+    }
+
+    fn add_text(&mut self, text: &str) -> Range<usize> {
+        let start = self.text.len();
+        self.text.push_str(text);
+        start..self.text.len()
+    }
+}
+
+impl Serialize for Table {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut rows = serializer.serialize_seq(Some(self.len()))?;
+        for cells in self.cells.chunks(self.width.max(1)) {
+            rows.serialize_element(&Row { cells, text: &self.text })?;
+        }
+        rows.end()
+    }
+}
+
+struct Row<'a> {
+    cells: &'a [Stored],
+    text: &'a str,
+}
+
+struct Written<'a>(&'a Stored, &'a str);
+
+impl Serialize for Row<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut cells = serializer.serialize_seq(Some(self.cells.len()))?;
+        for cell in self.cells {
+            cells.serialize_element(&Written(cell, self.text))?;
+        }
+        cells.end()
+    }
+}
+
+impl Serialize for Written<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Stored::Null => serializer.serialize_unit(),
+            Stored::Boolean(value) => serializer.serialize_bool(*value),
+            Stored::Integer(integer) => serializer.serialize_i64(*integer),
+            Stored::Real(real) => serializer.serialize_f64(*real),
+            Stored::Text(place) => serializer.serialize_str(&self.1[place.clone()]),
+            Stored::Tagged(name, place) => {
+                let mut object = serializer.serialize_map(Some(1))?;
+                object.serialize_entry(name, &self.1[place.clone()])?;
+                object.end()
+            }
+            Stored::Value(value) => value.serialize(serializer),
+        }
     }
 }
 
@@ -111,6 +205,8 @@ pub struct RowsBuilder {
     value_bytes_max: usize,
     cut_before: Option<usize>,
     bytes: usize,
+    /// What is known of the values of the row that is being added; kept for the next one.
+    traits: Vec<Traits>,
 }
 
 /// Whether another row is wanted.
@@ -135,17 +231,18 @@ impl RowsBuilder {
                 seen: BTreeSet::new(),
             })
             .collect();
+        let columns_count = columns.len();
         let value_bytes_max = (ROWS_BYTES_MAX / 2 / columns.len().max(1)).clamp(VALUE_BYTES_MIN, VALUE_BYTES_MAX);
         let rows = Rows {
             columns,
-            rows: Vec::new(),
+            rows: Table { width: columns_count, ..Table::default() },
             row_count: 0,
             truncated: false,
             cut_values: Vec::new(),
             note: None,
             bytes: 0,
         };
-        Self { rows, rows_max, value_bytes_max, cut_before: None, bytes: 0 }
+        Self { rows, rows_max, value_bytes_max, cut_before: None, bytes: 0, traits: Vec::new() }
     }
 
     /// Has the values cut before they come, and returns after how many characters: a little more than is shown.
@@ -158,40 +255,44 @@ impl RowsBuilder {
 
     /// Adds a row, if there is room for it.
     pub fn push<'a>(&mut self, cells: impl Iterator<Item = Cell<'a>>) -> More {
-        if self.rows.rows.len() >= self.rows_max {
+        let row = self.rows.rows.len();
+        if row >= self.rows_max {
             self.rows.note = Some(format!(
                 "there are more than {} rows: narrow the query, or pass `cursor` to go on",
                 self.rows_max
             ));
             return self.full();
         }
-        let mut row = Vec::with_capacity(self.rows.columns.len());
-        let mut cuts = Vec::new();
-        let mut traits = Vec::with_capacity(self.rows.columns.len());
+        let (cells_before, text_before) = (self.rows.rows.cells.len(), self.rows.rows.text.len());
+        let cuts_before = self.rows.cut_values.len();
+        self.traits.clear();
         let mut bytes = 2;
         for (column, cell) in cells.enumerate() {
-            let written = Written::of(cell, self.value_bytes_max);
-            bytes += json_bytes(&written.value) + 1;
-            if let Some(all) = written.cut_from {
+            let (traits, length) = self.rows.rows.add(cell, self.value_bytes_max);
+            bytes += length + 1;
+            if let Some(all) = traits.cut_from {
                 let came_whole = self.cut_before.is_none_or(|before| all * 2 + 2 < before);
-                cuts.push(CutValue { row: self.rows.rows.len(), column, bytes: came_whole.then_some(all) });
+                self.rows.cut_values.push(CutValue { row, column, bytes: came_whole.then_some(all) });
             }
-            traits.push((written.seen, written.encoding));
-            row.push(written.value);
+            self.traits.push(traits);
         }
-        if self.bytes + bytes > ROWS_BYTES_MAX && !self.rows.rows.is_empty() {
+        if self.bytes + bytes > ROWS_BYTES_MAX && row > 0 {
+            self.rows.rows.cells.truncate(cells_before);
+            self.rows.rows.text.truncate(text_before);
+            self.rows.cut_values.truncate(cuts_before);
             self.rows.note = Some(format!(
                 "the rows have more than {ROWS_BYTES_MAX} bytes: name fewer columns, narrow the query, or pass `cursor` to go on"
             ));
             return self.full();
         }
         self.bytes += bytes;
-        for (column, (seen, encoding)) in self.rows.columns.iter_mut().zip(traits) {
-            column.seen.extend(seen);
-            column.encodings.extend(encoding);
+        for (column, traits) in self.rows.columns.iter_mut().zip(&self.traits) {
+            // Wanted only where the table declares no type.
+            if column.r#type.is_empty() {
+                column.seen.extend(traits.seen);
+            }
+            column.encodings.extend(traits.encoding);
         }
-        self.rows.cut_values.extend(cuts);
-        self.rows.rows.push(row);
         More::Wanted
     }
 
@@ -222,79 +323,104 @@ impl RowsBuilder {
     }
 }
 
-/// A value as JSON, and what the reader must know of it.
-struct Written {
-    value: Value,
+/// What the reader must know of a value.
+#[derive(Clone, Copy, Debug, Default)]
+struct Traits {
     seen: Option<&'static str>,
     encoding: Option<&'static str>,
     cut_from: Option<usize>,
 }
 
-impl Written {
-    fn of(cell: Cell<'_>, bytes_max: usize) -> Self {
-        let plain = |value, seen| Self { value, seen, encoding: None, cut_from: None };
+impl Table {
+    /// Adds a value, of which at most `bytes_max` bytes are shown; returns how long it is as JSON, or a little less, too.
+    fn add(&mut self, cell: Cell<'_>, bytes_max: usize) -> (Traits, usize) {
+        let (stored, traits) = self.stored(cell, bytes_max);
+        let length = match &stored {
+            Stored::Null | Stored::Boolean(_) => 5,
+            Stored::Integer(_) | Stored::Real(_) => 16,
+            Stored::Text(place) => text_bytes(&self.text[place.clone()]),
+            Stored::Tagged(name, place) => name.len() + 5 + text_bytes(&self.text[place.clone()]),
+            Stored::Value(value) => json_bytes(value),
+        };
+        self.cells.push(stored);
+        (traits, length)
+    }
+
+    fn stored(&mut self, cell: Cell<'_>, bytes_max: usize) -> (Stored, Traits) {
+        let seen = |seen| Traits { seen: Some(seen), ..Traits::default() };
         match cell {
-            Cell::Null => plain(Value::Null, None),
+            Cell::Null => (Stored::Null, Traits::default()),
+            Cell::Boolean(value) => (Stored::Boolean(value), Traits::default()),
             Cell::Integer(integer) if (-EXACT_MAX..=EXACT_MAX).contains(&integer) => {
-                plain(Value::from(integer), Some("integer"))
+                (Stored::Integer(integer), seen("integer"))
             }
             Cell::Integer(integer) => {
-                Self { encoding: Some("integer_as_text"), ..plain(Value::String(integer.to_string()), Some("integer")) }
+                let place = self.add_text(&integer.to_string());
+                (Stored::Text(place), Traits { encoding: Some("integer_as_text"), ..seen("integer") })
             }
-            Cell::Real(real) => match Number::from_f64(real) {
-                Some(number) => plain(Value::Number(number), Some("real")),
-                None => Self {
-                    encoding: Some("real_as_text"),
-                    ..plain(
-                        Value::String(
-                            if real.is_nan() {
-                                "NaN"
-                            } else if real > 0.0 {
-                                "Infinity"
-                            } else {
-                                "-Infinity"
-                            }
-                            .to_owned(),
-                        ),
-                        Some("real"),
-                    )
-                },
-            },
+            Cell::Real(real) if real.is_finite() => (Stored::Real(real), seen("real")),
+            Cell::Real(real) => {
+                let name = if real.is_nan() {
+                    "NaN"
+                } else if real > 0.0 {
+                    "Infinity"
+                } else {
+                    "-Infinity"
+                };
+                let place = self.add_text(name);
+                (Stored::Text(place), Traits { encoding: Some("real_as_text"), ..seen("real") })
+            }
             Cell::Text(bytes) => match std::str::from_utf8(bytes) {
-                Ok(text) => {
-                    let end = text.floor_char_boundary(bytes_max);
-                    let value = Value::String(text[..end].to_owned());
-                    Self { cut_from: (end < text.len()).then_some(text.len()), ..plain(value, Some("text")) }
-                }
-                Err(_) => Self::bytes(bytes, bytes_max, "text", "text_base64"),
+                Ok(text) => self.text(text, bytes_max),
+                Err(_) => self.bytes(bytes, bytes_max, "text", "text_base64"),
             },
-            Cell::Blob(bytes) => Self::bytes(bytes, bytes_max, "blob", "base64"),
+            Cell::Blob(bytes) => self.bytes(bytes, bytes_max, "blob", "base64"),
             Cell::Encoded(text, encoding) => {
-                let mut written = Self::of(Cell::Text(text.as_bytes()), bytes_max);
-                written.encoding = written.encoding.or(encoding);
-                written
+                let (stored, traits) = self.text(text, bytes_max);
+                (stored, Traits { encoding, ..traits })
             }
-            Cell::Value(value, encoding) => Self { encoding, ..plain(value.clone(), None) },
+            Cell::Value(value, encoding) => {
+                (Stored::Value(Box::new(value.clone())), Traits { encoding, ..Traits::default() })
+            }
         }
     }
 
-    fn bytes(bytes: &[u8], bytes_max: usize, seen: &'static str, encoding: &'static str) -> Self {
+    fn text(&mut self, text: &str, bytes_max: usize) -> (Stored, Traits) {
+        let end = text.floor_char_boundary(bytes_max);
+        let place = self.add_text(&text[..end]);
+        let cut_from = (end < text.len()).then_some(text.len());
+        (Stored::Text(place), Traits { seen: Some("text"), encoding: None, cut_from })
+    }
+
+    fn bytes(
+        &mut self,
+        bytes: &[u8],
+        bytes_max: usize,
+        seen: &'static str,
+        encoding: &'static str,
+    ) -> (Stored, Traits) {
         // Four characters for three bytes.
         let end = bytes.len().min(bytes_max / 4 * 3);
-        let text = base64::encode(&bytes[..end]);
-        Self {
-            value: Value::Object(Map::from_iter([(encoding.to_owned(), Value::String(text))])),
-            seen: Some(seen),
-            encoding: Some(encoding),
-            cut_from: (end < bytes.len()).then_some(bytes.len()),
-        }
+        let place = self.add_text(&base64::encode(&bytes[..end]));
+        let cut_from = (end < bytes.len()).then_some(bytes.len());
+        (Stored::Tagged(encoding, place), Traits { seen: Some(seen), encoding: Some(encoding), cut_from })
     }
+}
+
+/// Returns how long `text` is as JSON.
+fn text_bytes(text: &str) -> usize {
+    let is_escaped = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    // Most texts have nothing to escape, which is quicker to see than to count.
+    if text.bytes().filter(|byte| is_escaped(*byte)).count() == 0 {
+        return text.len() + 2;
+    }
+    text.bytes().map(escaped_bytes).sum::<usize>() + 2
 }
 
 /// Returns how long `value` is as JSON, or a little less.
 fn json_bytes(value: &Value) -> usize {
     match value {
-        Value::String(text) => text.bytes().map(escaped_bytes).sum::<usize>() + 2,
+        Value::String(text) => text_bytes(text),
         Value::Object(object) => {
             object.iter().map(|(name, value)| name.len() + 3 + json_bytes(value)).sum::<usize>() + 2
         }
@@ -353,7 +479,7 @@ mod tests {
             null, 9_007_199_254_740_991_i64, "9007199254740992", "-9223372036854775808", 1.0, "Infinity", "é\0",
             {"text_base64": "/w=="}, {"base64": "AP8="}
         ]);
-        assert_eq!(json!(answer.rows[0]), expected);
+        assert_eq!(json!(answer.rows)[0], expected);
         let encodings: Vec<Vec<&str>> =
             answer.columns.iter().map(|column| column.encodings.iter().copied().collect()).collect();
         assert_eq!(encodings[1], Vec::<&str>::new());
@@ -382,7 +508,7 @@ mod tests {
         assert_eq!(answer.cut_values.len(), 2);
         assert_eq!(answer.cut_values[0].bytes, Some(2 * VALUE_BYTES_MAX + 1));
         assert!(!answer.truncated && answer.note.is_some());
-        assert_eq!(answer.rows[0][0].as_str().unwrap().len(), VALUE_BYTES_MAX - 1);
+        assert_eq!(json!(answer.rows)[0][0].as_str().unwrap().len(), VALUE_BYTES_MAX - 1);
     }
 
     #[test]

@@ -29,7 +29,7 @@ use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use tollgate_shared::refusal::Refusal;
 
-use dialect::Sqlite;
+use dialect::{Plain, Sqlite};
 use lexer::{Malformed, STATEMENT_BYTES_MAX, Tokens};
 use mentions::Mentions;
 pub use signals::Warning;
@@ -134,21 +134,51 @@ const RECURSION_MAX: usize = 100;
 /// How much of what the caller wrote a message repeats.
 const SHOWN_CHARACTERS: usize = 200;
 
-impl ReadStatement {
-    /// Judges `sql`.
+/// How long a statement is at most that is judged where it is, and how deep: within some hundred microseconds, and on any
+/// stack. What the parser tries in several ways takes twice as long with every parenthesis, so there are few.
+const SMALL_BYTES_MAX: usize = 8 * 1024;
+const SMALL_PARENTHESES_MAX: usize = 4;
+const SMALL_DEPTH_MAX: usize = 40;
+
+/// A text that was cut into the tokens of one statement and is still to be judged.
+#[derive(Debug)]
+pub struct Cut {
+    sql: String,
+    tokens: Tokens,
+}
+
+impl Cut {
+    /// Cuts `sql` into tokens, in a time that grows with its length alone.
     ///
     /// # Errors
     ///
-    /// `multiple_statements`, `not_parsed`, `not_read_only`, `function_not_allowed`, `table_not_allowed` or
-    /// `too_complex`.
-    pub fn check(sql: &str, rules: &Rules) -> Result<Self, Refusal> {
+    /// `multiple_statements`, `not_parsed` or `function_not_allowed`.
+    pub fn of(sql: String, syntax: Syntax) -> Result<Self, Refusal> {
         if sql.len() > STATEMENT_BYTES_MAX {
             return Err(Refusal::invalid_arguments(
                 format!("`sql` is longer than {STATEMENT_BYTES_MAX} bytes"),
                 "pass large values as `params`",
             ));
         }
-        let tokens = lexer::tokens(sql, rules.syntax).map_err(malformed)?;
+        let tokens = lexer::tokens(&sql, syntax).map_err(malformed)?;
+        Ok(Self { sql, tokens })
+    }
+
+    /// Returns whether it can be judged without a thread of its own.
+    #[must_use]
+    pub fn is_small(&self) -> bool {
+        self.sql.len() <= SMALL_BYTES_MAX
+            && self.tokens.parentheses <= SMALL_PARENTHESES_MAX
+            && self.tokens.depth <= SMALL_DEPTH_MAX
+    }
+
+    /// Judges it by `rules`, which are of the syntax that it was cut by.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReadStatement::check`].
+    pub fn judge(self, rules: &Rules) -> Result<ReadStatement, Refusal> {
+        let Self { sql, tokens } = self;
         let statement = parse(&tokens, rules.syntax)?;
         let Statement::Query(query) = &statement else {
             return Err(not_read_only(&tokens.first_word));
@@ -156,9 +186,9 @@ impl ReadStatement {
         let walk = tree::walk(query, rules)?;
         expansion::check(query)?;
         let mentions = mentions::collect(query, &tokens.text, rules.syntax);
-        let warnings = signals::warnings(query, sql, &tokens, rules.syntax);
+        let warnings = signals::warnings(query, &sql, &tokens, rules.syntax);
         let sorted = query.order_by.is_some();
-        Ok(Self {
+        Ok(ReadStatement {
             text: tokens.text,
             kind: walk.kind,
             tables: walk.tables,
@@ -172,6 +202,18 @@ impl ReadStatement {
             warnings: warnings.into(),
             sorted,
         })
+    }
+}
+
+impl ReadStatement {
+    /// Judges `sql`.
+    ///
+    /// # Errors
+    ///
+    /// `multiple_statements`, `not_parsed`, `not_read_only`, `function_not_allowed`, `table_not_allowed` or
+    /// `too_complex`.
+    pub fn check(sql: &str, rules: &Rules) -> Result<Self, Refusal> {
+        Cut::of(sql.to_owned(), rules.syntax)?.judge(rules)
     }
 
     /// Returns a text as it is, to try the other locks without this one.
@@ -304,12 +346,15 @@ impl ReadStatement {
 }
 
 fn parse(tokens: &Tokens, syntax: Syntax) -> Result<Statement, Refusal> {
-    let dialect: Box<dyn Dialect> = match syntax {
-        Syntax::Sqlite => Box::new(Sqlite(SQLiteDialect {})),
-        Syntax::Postgres => Box::new(PostgreSqlDialect {}),
-        Syntax::Mysql => Box::new(MySqlDialect {}),
+    let dialect: &dyn Dialect = match syntax {
+        Syntax::Sqlite => &Plain(Sqlite(SQLiteDialect {})),
+        Syntax::Postgres => &Plain(PostgreSqlDialect {}),
+        Syntax::Mysql => &Plain(MySqlDialect {}),
     };
-    let dialect = dialect.as_ref();
+    parse_as(tokens, syntax, dialect)
+}
+
+fn parse_as(tokens: &Tokens, syntax: Syntax, dialect: &dyn Dialect) -> Result<Statement, Refusal> {
     let unreadable = |reason: &str| match VERBS.contains(&tokens.first_word.as_str()) {
         true => not_read_only(&tokens.first_word),
         false => not_parsed(reason),
@@ -451,7 +496,7 @@ mod tests {
     use proptest::test_runner::TestCaseError;
     use rusqlite::Connection;
     use tempfile::TempDir;
-    use tollgate_tests::corpus::{MYSQL, REFUSALS, SQLITE};
+    use tollgate_tests::corpus::{MYSQL, POSTGRES, REFUSALS, SQLITE};
 
     use super::*;
 
@@ -515,12 +560,57 @@ mod tests {
             first_word: "SELECT".to_owned(),
             operators: BTreeSet::new(),
             parameters: Vec::new(),
+            parentheses: 0,
+            depth: 0,
         };
         // SQLite has a name and a string where the parser has one string of its own kind.
         assert_eq!(parse(&tokens("a"), Syntax::Sqlite).unwrap_err().code, "not_parsed");
         let agreed = lexer::tokens("SELECT N'a', 'b'", Syntax::Sqlite).unwrap();
         assert_eq!(agreed.text, "SELECT N 'a', 'b'");
         assert!(parse(&agreed, Syntax::Sqlite).is_ok());
+    }
+
+    /// Reads `sql` as the parser's own dialects do and as ours, and compares the trees.
+    fn compare_trees(sql: &str, syntax: Syntax) -> Result<(), String> {
+        let Ok(tokens) = lexer::tokens(sql, syntax) else { return Ok(()) };
+        let own: &dyn Dialect = match syntax {
+            Syntax::Sqlite => &Sqlite(SQLiteDialect {}),
+            Syntax::Postgres => &PostgreSqlDialect {},
+            Syntax::Mysql => &MySqlDialect {},
+        };
+        match (parse_as(&tokens, syntax, own), parse(&tokens, syntax)) {
+            (Ok(own), Ok(ours)) if format!("{own:?}") == format!("{ours:?}") => Ok(()),
+            (Err(_), Err(_)) => Ok(()),
+            (own, ours) => Err(format!("{sql}: {own:?} and {ours:?}")),
+        }
+    }
+
+    #[test]
+    fn plain_names_make_the_same_trees() {
+        for (corpus, syntax) in [(&SQLITE, Syntax::Sqlite), (&POSTGRES, Syntax::Postgres), (&MYSQL, Syntax::Mysql)] {
+            for sql in corpus.allowed.iter().chain(&corpus.refused) {
+                compare_trees(sql, syntax).unwrap();
+            }
+        }
+        for sql in [
+            "SELECT name, id.status, value FROM key WHERE type = 1 AND \"date\" > '2024-01-01' AND size IN (1, 2)",
+            "SELECT date '2024-01-01', interval '1' day, a.b.c, x::text, a[1], f(a)[1], name(1), CAST(a AS int[])",
+            "SELECT a ARRAY, b.c ARRAY[1] 'x', level + 1 owner, id*2, language||'x'",
+            "SELECT name language FROM t ORDER BY size DESC, status LIMIT 1",
+        ] {
+            for syntax in [Syntax::Sqlite, Syntax::Postgres, Syntax::Mysql] {
+                compare_trees(sql, syntax).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn small_statements_are_few_steps() {
+        let small = |sql: &str| Cut::of(sql.to_owned(), Syntax::Postgres).unwrap().is_small();
+        assert!(small("SELECT upper(name) FROM t WHERE (a = 1 OR b IN (SELECT max(c) FROM u)) ORDER BY 1"));
+        assert!(!small(&format!("SELECT {}1{}", "(".repeat(5), ")".repeat(5))));
+        assert!(!small(&format!("SELECT 1{}", "+1".repeat(41))));
+        assert!(!small(&format!("SELECT '{}'", "x".repeat(SMALL_BYTES_MAX))));
     }
 
     #[test]
@@ -536,6 +626,49 @@ mod tests {
             assert!(refusal.is_none_or(|refusal| refusal.message.len() < 500), "{}", &sql[..40]);
         }
     }
+
+    /// What stands where a name or a literal does, and behind it.
+    const WORDS: &[&str] = &[
+        " name",
+        " a",
+        " \"b\"",
+        " id",
+        " date",
+        " text",
+        " interval",
+        " array",
+        " xml",
+        " null",
+        " not",
+        " case",
+        " end",
+        " as",
+        " from t",
+        " where",
+        " and",
+        " in",
+        " is",
+        " like",
+        " collate",
+        " 'x'",
+        " 1",
+        " 1.5",
+        ".",
+        ",",
+        "(",
+        ")",
+        "[1]",
+        "::",
+        " = ",
+        " + ",
+        " || ",
+        "*",
+        " -",
+        " ->> ",
+        "$1",
+        " count(",
+        " f(",
+    ];
 
     /// A file that a connection could write, with everything in it that a statement might change.
     struct Writable {
@@ -643,6 +776,14 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(cases(1_000)))]
+
+        #[test]
+        fn no_arrangement_of_words_makes_another_tree(picks in prop::collection::vec(0..WORDS.len(), 1..12)) {
+            let sql: String = picks.iter().map(|pick| WORDS[*pick]).collect();
+            for syntax in [Syntax::Sqlite, Syntax::Postgres, Syntax::Mysql] {
+                compare_trees(&format!("SELECT {sql}"), syntax).map_err(TestCaseError::fail)?;
+            }
+        }
 
         #[test]
         fn no_arrangement_of_pieces_changes_anything(picks in prop::collection::vec(0..pieces::PIECES.len(), 1..14)) {

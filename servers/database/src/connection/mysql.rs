@@ -22,21 +22,21 @@ use anyhow::{anyhow, ensure};
 use futures::TryStreamExt;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError};
 use sqlx::{
-    AssertSqlSafe, Column as _, ConnectOptions, Connection as _, Either, Executor, Row, SqlSafeStr, Statement as _,
-    TypeInfo,
+    AssertSqlSafe, Column as _, ConnectOptions, Connection as _, Either, Executor, SqlSafeStr, Statement as _, TypeInfo,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 use tokio::time::timeout;
 use tollgate_shared::refusal::Refusal;
 
+use super::early::Leased;
 use super::fresh::Fresh;
 use super::{Inspected, Limits, Page, ServerConnections, timed_out};
 use crate::config::ConnectionConfig;
 use crate::mask::{self, MaskedTables, Protection};
 use crate::parameters::Parameter;
 use crate::rows::{COLUMNS_MAX, More, Rows, RowsBuilder};
-use crate::statement::{ReadStatement, Rules, Syntax};
+use crate::statement::{Cut, ReadStatement, Rules, Syntax};
 use masks::Behind;
 
 /// How strings and names are quoted has to be what the first lock takes it for.
@@ -45,6 +45,9 @@ const SQL_MODE: &str = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,IGNORE_SPAC
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 const CANCEL_MAX: Duration = Duration::from_secs(2);
 const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// How many statements a connection keeps prepared.
+const STATEMENTS_MAX: usize = 32;
 
 /// How many views lie behind the tables of a statement at most.
 const VIEWS_MAX: usize = 100;
@@ -98,6 +101,8 @@ pub struct Mysql {
 struct Idle {
     connection: MySqlConnection,
     id: u64,
+    /// How many rows a query of its last transaction had at most.
+    rows_max: usize,
     since: Instant,
 }
 
@@ -108,9 +113,10 @@ impl fmt::Debug for Idle {
 }
 
 /// A connection in a transaction that only reads.
-struct Lease {
+pub struct Lease {
     connection: Option<MySqlConnection>,
     id: u64,
+    rows_max: usize,
     server: Arc<Mysql>,
     slot: Option<OwnedSemaphorePermit>,
     abandoned: bool,
@@ -134,7 +140,7 @@ impl Mysql {
             .pipes_as_concat(false)
             .no_engine_substitution(false)
             .timezone(Some("+00:00".to_owned()))
-            .statement_cache_capacity(0)
+            .statement_cache_capacity(STATEMENTS_MAX)
             .disable_statement_logging();
         Ok(Self {
             options,
@@ -155,16 +161,14 @@ impl Mysql {
         &self.rules
     }
 
-    /// Runs `statement`.
+    /// Runs `statement` on a connection that was begun for as many rows as `page` needs.
     pub(super) async fn query(
-        self: Arc<Self>,
-        slot: OwnedSemaphorePermit,
+        &self,
+        mut lease: Lease,
         statement: &ReadStatement,
         parameters: &[Parameter],
         page: Page,
     ) -> Result<Rows, Refusal> {
-        let before = usize::try_from(page.offset).unwrap_or(usize::MAX);
-        let mut lease = self.begin(slot, page.rows_max.saturating_add(1).saturating_add(before)).await?;
         let answer = async {
             let (statement, _) = self.permitted(&mut lease, statement).await?;
             self.run(&mut lease, &statement, parameters, page).await
@@ -181,7 +185,7 @@ impl Mysql {
         slot: OwnedSemaphorePermit,
         statement: &ReadStatement,
     ) -> Result<Inspected, Refusal> {
-        let mut lease = self.begin(slot, 1).await?;
+        let mut lease = Arc::clone(&self).begin(slot, 1).await?;
         let inspected = async {
             let (masked, tables) = self.permitted(&mut lease, statement).await?;
             let (parameters, _) = self.describe(&mut lease, &masked).await?;
@@ -204,8 +208,14 @@ impl Mysql {
         ServerConnections { idle: lock(&self.idle).len(), opened: self.opened.load(Ordering::Relaxed) }
     }
 
-    async fn begin(self: &Arc<Self>, slot: OwnedSemaphorePermit, rows_max: usize) -> Result<Lease, Refusal> {
-        let mut lease = Lease::begin(self, slot, rows_max).await?;
+    /// Returns whether a connection waits for a query.
+    pub(super) fn has_idle(&self) -> bool {
+        !lock(&self.idle).is_empty()
+    }
+
+    /// Opens a transaction that only reads, in a session of a role that may be used; no query in it has more rows than these.
+    pub(super) async fn begin(self: Arc<Self>, slot: OwnedSemaphorePermit, rows_max: usize) -> Result<Lease, Refusal> {
+        let mut lease = Lease::begin(&self, slot, rows_max).await?;
         let powers = match self.role.get() {
             Some(powers) => powers,
             None => {
@@ -245,9 +255,13 @@ impl Mysql {
         takes(*count, parameters)?;
         let mut answer =
             RowsBuilder::new(columns.iter().map(|(name, known)| (name.as_str(), Some(known.as_str()))), page.rows_max);
-        let query = bound(sqlx::query(AssertSqlSafe(statement.text().to_owned())).persistent(false), parameters);
+        // Prepared once for each connection: the server prepares it anew when a table is another one meanwhile, and sends the
+        // columns with every answer.
+        let query = bound(sqlx::query(AssertSqlSafe(statement.text().to_owned())), parameters);
         let mut before = page.offset;
+        let mut count = 0;
         let mut full = false;
+        let mut kinds = Vec::new();
         {
             let mut rows = lease.connection().fetch(query);
             while let Some(row) = rows.try_next().await.map_err(|error| self.refusal(&error))? {
@@ -255,14 +269,21 @@ impl Mysql {
                     before -= 1;
                     continue;
                 }
-                let cells: Result<Vec<_>, _> = (0..row.len()).map(|index| values::made(&row, index)).collect();
-                let cells = cells.map_err(|error| self.refusal(&error))?;
-                if cells.len() != columns.len() {
+                if kinds.is_empty() {
+                    kinds = values::Kind::of_row(&row);
+                }
+                if kinds.len() != columns.len() {
                     self.described.forget(statement.text());
                     return Err(changed());
                 }
+                let cells = kinds.iter().enumerate().map(|(index, kind)| values::made(&row, index, *kind));
+                let cells = cells.collect::<Result<Vec<_>, _>>().map_err(|error| self.refusal(&error))?;
+                count += 1;
                 if answer.push(cells.iter().map(values::Made::cell)) == More::Full {
-                    full = true;
+                    // Whatever ends the answer is read, so that the connection can be used again, unless there are more rows: a
+                    // LIMIT of the statement's own is not ours.
+                    full = count <= page.rows_max
+                        || rows.try_next().await.map_err(|error| self.refusal(&error))?.is_some();
                     break;
                 }
             }
@@ -279,6 +300,9 @@ impl Mysql {
         lease: &mut Lease,
         statement: &ReadStatement,
     ) -> Result<(usize, Vec<(String, String)>), Refusal> {
+        // What is kept prepared is described as it was then; the server is asked.
+        let cleared = lease.connection().clear_cached_statements().await;
+        cleared.map_err(|error| self.refusal(&error))?;
         let subquery = format!("SELECT 1 FROM DUAL WHERE EXISTS (\n{}\n)", statement.text());
         for text in [subquery, statement.text().to_owned()] {
             let prepared = lease.connection().prepare(AssertSqlSafe(text).into_sql_str()).await;
@@ -384,7 +408,8 @@ impl Mysql {
                 .map_err(|error| self.refusal(&error))?;
             if kind == "VIEW" {
                 let view = definition.filter(|text| !text.is_empty()).ok_or_else(|| hidden(&name))?;
-                let view = super::judged(view, self.rules.clone()).await.map_err(|refusal| behind(&name, &refusal))?;
+                let cut = Cut::of(view, Syntax::Mysql).map_err(|refusal| behind(&name, &refusal))?;
+                let view = super::judged(cut, &self.rules).await.map_err(|refusal| behind(&name, &refusal))?;
                 let reads: Vec<(String, String)> = view
                     .relations()
                     .iter()
@@ -453,6 +478,8 @@ impl Lease {
         loop {
             let waited = lock(&server.idle).pop().filter(|idle| idle.since.elapsed() < IDLE_MAX);
             let fresh = waited.is_none();
+            // A server may take the limit into what it prepares.
+            let kept = waited.as_ref().is_some_and(|idle| idle.rows_max == rows_max);
             let (connection, id) = match waited {
                 Some(idle) => (idle.connection, idle.id),
                 None => connect(server).await?,
@@ -460,11 +487,18 @@ impl Lease {
             let mut lease = Self {
                 connection: Some(connection),
                 id,
+                rows_max,
                 server: Arc::clone(server),
                 slot: slot.take(),
                 abandoned: false,
             };
-            match sqlx::raw_sql(AssertSqlSafe(begin.clone())).execute(lease.connection()).await {
+            let begun = async {
+                if !kept {
+                    lease.connection().clear_cached_statements().await?;
+                }
+                sqlx::raw_sql(AssertSqlSafe(begin.clone())).execute(lease.connection()).await
+            };
+            match begun.await {
                 Ok(_) => return Ok(lease),
                 Err(error) => {
                     // It was closed while it waited, and with it most likely all others.
@@ -483,7 +517,9 @@ impl Lease {
         #[expect(clippy::expect_used, reason = "a lease has its connection until it ends")]
         self.connection.as_mut().expect("a lease has its connection until it ends")
     }
+}
 
+impl Leased for Lease {
     async fn end(mut self) {
         if self.abandoned {
             return;
@@ -495,7 +531,12 @@ impl Lease {
             return;
         }
         if let Some(connection) = self.connection.take() {
-            lock(&self.server.idle).push(Idle { connection, id: self.id, since: Instant::now() });
+            lock(&self.server.idle).push(Idle {
+                connection,
+                id: self.id,
+                rows_max: self.rows_max,
+                since: Instant::now(),
+            });
         }
     }
 }

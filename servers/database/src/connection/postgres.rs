@@ -13,6 +13,7 @@ mod lease;
 mod masks;
 mod resolve;
 mod values;
+mod wire;
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -23,11 +24,12 @@ use std::time::Duration;
 use anyhow::{anyhow, ensure};
 use futures::TryStreamExt;
 use sqlx::postgres::types::Oid;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow, PgTypeInfo};
 use sqlx::{AssertSqlSafe, Column as _, ConnectOptions, Either, Executor, Row, Statement as _, TypeInfo, ValueRef};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 use tollgate_shared::refusal::Refusal;
 
+use super::early::Leased;
 use super::fresh::Fresh;
 use super::{Inspected, Limits, Page, ServerConnections, timed_out};
 use crate::base64;
@@ -36,9 +38,11 @@ use crate::mask::{self, Protection};
 use crate::parameters::Parameter;
 use crate::rows::{COLUMNS_MAX, More, Rows, RowsBuilder};
 use crate::statement::{ReadStatement, Rules, Syntax};
-use lease::{Idle, Lease};
+use lease::Idle;
+pub(super) use lease::Lease;
 use masks::KnownMasks;
 use resolve::{Known, Resolution};
+use wire::Wire;
 
 /// What the session is told with the connection, beside its times and schemas. Such settings win over those of the
 /// role and the database.
@@ -110,7 +114,7 @@ impl Postgres {
             .options(SETTINGS)
             .options(times)
             .application_name(lease::APPLICATION)
-            // What the server keeps of ours has columns of text alone, and is asked anew when they change.
+            // What the server keeps of ours says of what types its columns are, and is asked anew when they change.
             .statement_cache_capacity(STATEMENTS_MAX)
             .disable_statement_logging();
         let functions = config.allowed_functions.iter().cloned().collect();
@@ -137,13 +141,12 @@ impl Postgres {
 
     /// Runs `statement`.
     pub(super) async fn query(
-        self: Arc<Self>,
-        slot: OwnedSemaphorePermit,
+        &self,
+        mut lease: Lease,
         statement: &ReadStatement,
         parameters: &[Parameter],
         page: Page,
     ) -> Result<Rows, Refusal> {
-        let mut lease = self.begin(slot).await?;
         let answer = self.read(&mut lease, statement, parameters, page).await;
         // The answer does not wait for it; a place at the engine does.
         tokio::spawn(lease.end());
@@ -156,7 +159,7 @@ impl Postgres {
         slot: OwnedSemaphorePermit,
         statement: &ReadStatement,
     ) -> Result<Inspected, Refusal> {
-        let mut lease = self.begin(slot).await?;
+        let mut lease = Arc::clone(&self).begin(slot).await?;
         let inspected = async {
             let resolution = self.resolve(&mut lease, statement).await?;
             let masked = self.permitted(&mut lease, statement).await?;
@@ -175,9 +178,14 @@ impl Postgres {
         inspected
     }
 
+    /// Returns whether a connection waits for a query.
+    pub(super) fn has_idle(&self) -> bool {
+        !lease::lock(&self.idle).is_empty()
+    }
+
     /// Opens a transaction that only reads, in a session of a role that may be used.
-    async fn begin(self: &Arc<Self>, slot: OwnedSemaphorePermit) -> Result<Lease, Refusal> {
-        let mut lease = Lease::begin(self, slot).await?;
+    pub(super) async fn begin(self: Arc<Self>, slot: OwnedSemaphorePermit) -> Result<Lease, Refusal> {
+        let mut lease = Lease::begin(&self, slot).await?;
         let powers = match self.role.get() {
             Some(powers) => powers,
             None => {
@@ -257,8 +265,13 @@ impl Postgres {
         };
         described.takes(parameters)?;
         let answer = self.fetch(lease, statement, &described, parameters, page).await;
-        if answer.is_err() {
+        if let Err(refusal) = &answer {
             self.described.forget(statement.text());
+            if refusal.message == CHANGED {
+                // What connections have prepared is of the table as it was, and described so.
+                lease.abandon();
+                lease::lock(&self.idle).clear();
+            }
         }
         answer
     }
@@ -289,10 +302,12 @@ impl Postgres {
             let mut count = 0;
             while let Some(row) = rows.try_next().await.map_err(|error| self.refusal(&error))? {
                 count += 1;
-                let raw = texts(&row).map_err(|error| self.refusal(&error))?;
-                let cells =
-                    raw.iter().zip(columns).map(|(text, column)| values::cell(*text, &column.r#type, characters));
-                let cells: Vec<_> = cells.collect();
+                if count == 1 && !columns.iter().zip(row.columns()).all(|(column, found)| column.is(found.type_info()))
+                {
+                    return Err(changed());
+                }
+                let cells = columns.iter().enumerate().map(|(index, column)| made(&row, index, column, characters));
+                let cells = cells.collect::<Result<Vec<_>, _>>().map_err(|error| self.refusal(&error))?;
                 if answer.push(cells.iter().map(values::Made::cell)) == More::Full {
                     full = count <= rows_max;
                     break;
@@ -330,6 +345,8 @@ impl Postgres {
                 name: column.name().to_owned(),
                 shown: column.type_info().name().to_ascii_lowercase(),
                 r#type: values::Type::of(column.type_info(), &odd),
+                wire: Wire::of(column.type_info().oid()),
+                oid: column.type_info().oid().map_or(0, |oid| oid.0),
             })
             .collect();
         if columns.is_empty() {
@@ -392,6 +409,7 @@ impl Postgres {
             (_, "55P03") => {
                 Refusal::failed("database_busy", "somebody holds a lock on what would be read", "try again later")
             }
+            (_, "0A000") if message.starts_with("cached plan") => changed(),
             (_, "25006" | "0A000" | "25001" | "2D000") => {
                 not_a_read(&format!("PostgreSQL does not take it for a read: {message}"))
             }
@@ -451,23 +469,44 @@ struct Described1 {
     name: String,
     shown: String,
     r#type: values::Type,
+    /// The number of the type, where it comes in binary.
+    wire: Wire,
+    oid: u32,
 }
 
-/// Returns a statement that answers with the rows of `inner` as the text that PostgreSQL itself writes.
+impl Described1 {
+    /// Whether a value of the type `found` can be read as one of this column: texts always, bytes only as what they are.
+    fn is(&self, found: &PgTypeInfo) -> bool {
+        self.wire == Wire::Text || found.oid().is_some_and(|oid| oid.0 == self.oid)
+    }
+}
+
+/// Returns a statement that answers with the rows of `inner`: numbers and times as they are, and everything else as the text
+/// that PostgreSQL itself writes.
+///
+/// What comes as it is has the number of its type in its name, so that a statement which the connection has prepared is
+/// another one when the type is.
 fn wrapped(inner: &str, columns: &[Described1], characters: usize, rows_max: usize, offset: u64) -> String {
-    let shown: Vec<String> = columns
+    let names: Vec<String> = columns
         .iter()
         .enumerate()
-        .map(|(index, column)| match column.r#type {
-            values::Type::Integer => format!("q.c{index}::pg_catalog.text"),
-            values::Type::Text => format!("pg_catalog.\"left\"(q.c{index}, {characters})"),
-            // The one way to the text of any type: casts change some, and a row of NULLs is NULL to others.
-            _ => format!(
-                "CASE pg_catalog.num_nulls(q.c{index}) WHEN 0 THEN pg_catalog.\"left\"(pg_catalog.concat(q.c{index}), {characters}) END"
-            ),
+        .map(|(index, column)| match column.wire {
+            Wire::Text => format!("c{index}"),
+            _ => format!("c{index}_{}", column.oid),
         })
         .collect();
-    let names: Vec<String> = (0..columns.len()).map(|index| format!("c{index}")).collect();
+    let shown: Vec<String> = columns
+        .iter()
+        .zip(&names)
+        .map(|(column, name)| match (column.wire, &column.r#type) {
+            (Wire::Text, values::Type::Text) => format!("pg_catalog.\"left\"(q.{name}, {characters})"),
+            // The one way to the text of any type: casts change some, and a row of NULLs is NULL to others.
+            (Wire::Text, _) => format!(
+                "CASE pg_catalog.num_nulls(q.{name}) WHEN 0 THEN pg_catalog.\"left\"(pg_catalog.concat(q.{name}), {characters}) END"
+            ),
+            _ => format!("q.{name}"),
+        })
+        .collect();
     format!(
         "SELECT {} FROM (\n{inner}\n) AS q ({}) LIMIT {} OFFSET {offset}",
         shown.join(", "),
@@ -476,16 +515,27 @@ fn wrapped(inner: &str, columns: &[Described1], characters: usize, rows_max: usi
     )
 }
 
-fn texts(row: &PgRow) -> Result<Vec<Option<&str>>, sqlx::Error> {
-    (0..row.len())
-        .map(|index| {
-            let value = row.try_get_raw(index)?;
-            if value.is_null() {
-                return Ok(None);
-            }
-            value.as_str().map(Some).map_err(sqlx::Error::Decode)
-        })
-        .collect()
+/// Returns the value of one column of a [`wrapped`] statement.
+fn made<'a>(
+    row: &'a PgRow,
+    index: usize,
+    column: &Described1,
+    characters: usize,
+) -> Result<values::Made<'a>, sqlx::Error> {
+    let value = row.try_get_raw(index)?;
+    if value.is_null() {
+        return Ok(values::Made::Null);
+    }
+    match column.wire {
+        Wire::Text => {
+            let text = value.as_str().map_err(sqlx::Error::Decode)?;
+            Ok(values::cell(Some(text), &column.r#type, characters))
+        }
+        wire => {
+            let made = wire.made(value.as_bytes().map_err(sqlx::Error::Decode)?);
+            made.ok_or_else(|| sqlx::Error::Decode("not of the form of its type".into()))
+        }
+    }
 }
 
 /// Returns a value as text that PostgreSQL reads; the statement says what type it is.
@@ -515,6 +565,12 @@ async fn powers(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Erro
                 AND has_table_privilege(role.oid, oid, 'INSERT, UPDATE, DELETE, TRUNCATE')))
         ) AS asked (power, has) WHERE role.rolname = current_user AND has";
     sqlx::query_scalar(POWERS).fetch_all(connection).await
+}
+
+const CHANGED: &str = "the table was changed in this moment";
+
+fn changed() -> Refusal {
+    Refusal::failed("query_failed", CHANGED, "send the query again")
 }
 
 fn not_a_read(message: &str) -> Refusal {

@@ -1,5 +1,7 @@
 //! SQLite's dialect, with what the parser's own lacks.
 
+mod plain;
+
 use std::any::TypeId;
 
 use sqlparser::ast::{BinaryOperator, Expr, Statement};
@@ -7,6 +9,8 @@ use sqlparser::dialect::{Dialect, Precedence, SQLiteDialect};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
+
+pub(super) use plain::Plain;
 
 /// The parser's SQLite, and `<<`, `>>`, `x ISNULL`, `x NOT GLOB y` and `x IS y` for any `y`.
 ///

@@ -39,6 +39,10 @@ pub struct Tokens {
     pub operators: BTreeSet<String>,
     /// Where in `text` each parameter is, and how it is written.
     pub parameters: Vec<(usize, String)>,
+    /// How deep its parentheses nest.
+    pub parentheses: usize,
+    /// How deep its tree is at most, parentheses and operators together.
+    pub depth: usize,
 }
 
 /// Why a text is not one statement.
@@ -84,6 +88,8 @@ pub fn tokens(sql: &str, syntax: Syntax) -> Result<Tokens, Malformed> {
         first_word: String::new(),
         operators: BTreeSet::new(),
         parameters: Vec::new(),
+        parentheses: 0,
+        depth: 0,
     };
     let mut depth = Depth::default();
     let mut previous: Option<Kind> = None;
@@ -146,7 +152,8 @@ pub fn tokens(sql: &str, syntax: Syntax) -> Result<Tokens, Malformed> {
     if previous.is_none() {
         return Err(Malformed::Empty);
     }
-    depth.finish()?;
+    tokens.parentheses = depth.parentheses;
+    tokens.depth = depth.finish()?;
     Ok(tokens)
 }
 
@@ -494,6 +501,8 @@ fn unexpected(rest: &str) -> Malformed {
 struct Depth {
     open: Vec<Level>,
     here: Level,
+    /// The most that were open at once.
+    parentheses: usize,
 }
 
 #[derive(Default)]
@@ -524,7 +533,8 @@ impl Depth {
                 }
                 self.open.push(std::mem::take(&mut self.here));
                 self.here.unknown = (token == "(" && !before.is_known()).then(|| before.word.to_owned());
-                if self.open.len() > PARENTHESES_MAX {
+                self.parentheses = self.parentheses.max(self.open.len());
+                if self.parentheses > PARENTHESES_MAX {
                     return Err(too_deep());
                 }
             }
@@ -542,12 +552,12 @@ impl Depth {
         if self.here.operators + self.here.below > DEPTH_MAX { Err(too_deep()) } else { Ok(()) }
     }
 
-    fn finish(mut self) -> Result<(), Malformed> {
+    fn finish(mut self) -> Result<usize, Malformed> {
         self.here.end_segment();
         match (self.open.is_empty(), self.here.deepest > DEPTH_MAX) {
             (false, _) => Err(malformed("`(` is not closed")),
             (true, true) => Err(too_deep()),
-            (true, false) => Ok(()),
+            (true, false) => Ok(self.here.deepest),
         }
     }
 }

@@ -72,7 +72,7 @@ async fn run(server: Arc<Database>, request: Request, call: Call) -> Result<Answ
             }
         };
         let sql = format!("SELECT * FROM {name} LIMIT {rows}");
-        let queried = connection.query(&call, sql, Vec::new(), rows, Box::new(|_| Ok(0))).await?;
+        let queried = connection.query(&call, sql, Vec::new(), rows, None).await?;
         Some(Arc::unwrap_or_clone(queried.rows))
     };
     let note = (table.columns.len() > COLUMNS_MAX)

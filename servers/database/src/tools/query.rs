@@ -68,13 +68,10 @@ async fn run(server: Arc<Database>, request: Request, call: Call) -> Result<Answ
     let principal = format!("{}\0{}", identity.agent.name, identity.agent.role.as_deref().unwrap_or_default());
     let started = Instant::now();
     let state = server.state.path().to_owned();
-    let position: Position = match request.cursor {
-        None => Box::new(|_| Ok(0)),
-        Some(cursor) => {
-            let (server, state, principal) = (Arc::clone(&server), state.clone(), principal.clone());
-            Box::new(move |digest| server.seal.position(&state, &principal, digest, &cursor))
-        }
-    };
+    let position = request.cursor.map(|cursor| -> Position {
+        let (server, state, principal) = (Arc::clone(&server), state.clone(), principal.clone());
+        Box::new(move |digest| server.seal.position(&state, &principal, digest, &cursor))
+    });
     let rows_max = request.max_rows.unwrap_or(usize::MAX);
     let queried = connection.query(&call, request.sql, parameters, rows_max, position).await?;
     if queried.cached {

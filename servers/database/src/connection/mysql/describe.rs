@@ -9,6 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tollgate_shared::refusal::Refusal;
 
 use super::{Lease, Mysql, bound};
+use crate::connection::early::Leased;
 use crate::connection::unknown_table;
 use crate::parameters::Parameter;
 use crate::schema::{ColumnSchema, ForeignKey, IndexSchema, Plan, TableEntry, TableSchema};
@@ -65,7 +66,7 @@ impl Mysql {
         limit: usize,
         search: &str,
     ) -> Result<Vec<TableEntry>, Refusal> {
-        let mut lease = self.begin(slot, usize::MAX).await?;
+        let mut lease = Arc::clone(&self).begin(slot, usize::MAX).await?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut query = sqlx::query_as(TABLES).bind(search).bind(search).bind(after);
         for _ in 0..3 {
@@ -93,7 +94,7 @@ impl Mysql {
         slot: OwnedSemaphorePermit,
         table: &str,
     ) -> Result<TableSchema, Refusal> {
-        let mut lease = self.begin(slot, usize::MAX).await?;
+        let mut lease = Arc::clone(&self).begin(slot, usize::MAX).await?;
         let described = described(lease.connection(), table).await;
         lease.end().await;
         described.map_err(|error| self.refusal(&error))?.ok_or_else(|| unknown_table(table))
@@ -106,7 +107,7 @@ impl Mysql {
         statement: &ReadStatement,
         parameters: &[Parameter],
     ) -> Result<Plan, Refusal> {
-        let mut lease = self.begin(slot, usize::MAX).await?;
+        let mut lease = Arc::clone(&self).begin(slot, usize::MAX).await?;
         let plan = self.plan(&mut lease, statement, parameters).await;
         lease.end().await;
         plan
@@ -132,9 +133,10 @@ impl Mysql {
         let mut text = String::new();
         let mut product: Option<u64> = Some(1);
         for row in &rows {
-            let shown = |index: usize| match super::values::made(row, index) {
-                Ok(made) => made.shown(),
-                Err(_) => String::new(),
+            let kinds = super::values::Kind::of_row(row);
+            let shown = |index: usize| {
+                let made = kinds.get(index).and_then(|kind| super::values::made(row, index, *kind).ok());
+                made.map_or_else(String::new, |made| made.shown())
             };
             let mut fields = Vec::new();
             for (index, column) in row.columns().iter().enumerate() {

@@ -1,9 +1,25 @@
 //! Values as MySQL sends them for prepared statements, into JSON without loss.
 
-use sqlx::mysql::{MySql, MySqlRow};
-use sqlx::{Decode, Row, Type, TypeInfo, ValueRef};
+use sqlx::mysql::{MySql, MySqlRow, MySqlTypeInfo};
+use sqlx::{Column as _, Decode, Row, Type, TypeInfo};
 
+use crate::connection::digits::digits;
 use crate::rows::Cell;
+
+/// How the values of a column are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Integer { unsigned: bool },
+    Float,
+    Double,
+    Decimal,
+    Json,
+    Date,
+    DateTime,
+    Time,
+    Bytes,
+    Text,
+}
 
 /// A value on its way into an answer.
 pub(super) enum Made<'a> {
@@ -12,6 +28,7 @@ pub(super) enum Made<'a> {
     Real(f64),
     Bytes(&'a [u8]),
     Text(&'a [u8]),
+    Encoded(&'a str, &'static str),
     Written(String, Option<&'static str>),
 }
 
@@ -23,6 +40,7 @@ impl Made<'_> {
             Self::Integer(integer) => integer.to_string(),
             Self::Real(real) => real.to_string(),
             Self::Bytes(bytes) | Self::Text(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            Self::Encoded(text, _) => (*text).to_owned(),
             Self::Written(text, _) => text.clone(),
         }
     }
@@ -34,46 +52,75 @@ impl Made<'_> {
             Self::Real(real) => Cell::Real(*real),
             Self::Bytes(bytes) => Cell::Blob(bytes),
             Self::Text(text) => Cell::Text(text),
+            Self::Encoded(text, encoding) => Cell::Encoded(text, Some(encoding)),
             Self::Written(text, encoding) => Cell::Encoded(text, *encoding),
         }
     }
 }
 
-/// Returns the value of one column.
-pub(super) fn made(row: &MySqlRow, index: usize) -> Result<Made<'_>, sqlx::Error> {
-    let value = row.try_get_raw(index)?;
-    let known = value.type_info().name().to_owned();
-    // Text that is compared by its bytes has the flag of bytes, but a collation of its own.
-    let is_text = <str as Type<MySql>>::compatible(&value.type_info());
-    // Not every name says so: an unsigned TINYINT(1) is called BOOLEAN.
-    let unsigned = known.ends_with("UNSIGNED") || <u64 as Type<MySql>>::compatible(&value.type_info());
-    // A date of zeros is NULL to the driver, and a value here; only what has no bytes at all is NULL.
-    let Ok(bytes) = <&[u8] as Decode<MySql>>::decode(value) else { return Ok(Made::Null) };
-    let of_bytes = ["BINARY", "VARBINARY", "BLOB", "TINYBLOB", "MEDIUMBLOB", "LONGBLOB"].contains(&known.as_str());
-    Ok(if is_text && of_bytes { Made::Text(bytes) } else { read(&known, unsigned, bytes) })
+impl Kind {
+    /// Returns the kinds of the columns of `row`: those of the answer itself, which the server sends with it.
+    pub(super) fn of_row(row: &MySqlRow) -> Vec<Self> {
+        row.columns().iter().map(|column| Self::of(column.type_info())).collect()
+    }
+
+    fn of(info: &MySqlTypeInfo) -> Self {
+        let known = info.name();
+        // Not every name says so: an unsigned TINYINT(1) is called BOOLEAN.
+        let unsigned = known.ends_with("UNSIGNED") || <u64 as Type<MySql>>::compatible(info);
+        match known.trim_end_matches(" UNSIGNED") {
+            "BOOLEAN" | "TINYINT" | "SMALLINT" | "MEDIUMINT" | "INT" | "BIGINT" => Self::Integer { unsigned },
+            "YEAR" => Self::Integer { unsigned: true },
+            "FLOAT" => Self::Float,
+            "DOUBLE" => Self::Double,
+            "DECIMAL" => Self::Decimal,
+            "JSON" => Self::Json,
+            "DATE" => Self::Date,
+            "DATETIME" | "TIMESTAMP" => Self::DateTime,
+            "TIME" => Self::Time,
+            // Text that is compared by its bytes has the flag of bytes, but a collation of its own.
+            "BINARY" | "VARBINARY" | "BLOB" | "TINYBLOB" | "MEDIUMBLOB" | "LONGBLOB"
+                if <str as Type<MySql>>::compatible(info) =>
+            {
+                Self::Text
+            }
+            "BINARY" | "VARBINARY" | "BLOB" | "TINYBLOB" | "MEDIUMBLOB" | "LONGBLOB" | "BIT" | "GEOMETRY" => {
+                Self::Bytes
+            }
+            _ => Self::Text,
+        }
+    }
 }
 
-fn read<'a>(known: &str, unsigned: bool, bytes: &'a [u8]) -> Made<'a> {
-    let written = |text: String| Made::Written(text, None);
-    match known.trim_end_matches(" UNSIGNED") {
-        "BOOLEAN" | "TINYINT" | "SMALLINT" | "MEDIUMINT" | "INT" | "BIGINT" | "YEAR" => {
-            integer(bytes, unsigned || known == "YEAR")
-        }
-        "FLOAT" => match bytes.try_into().map(f32::from_le_bytes) {
+/// Returns the value of one column.
+pub(super) fn made(row: &MySqlRow, index: usize, kind: Kind) -> Result<Made<'_>, sqlx::Error> {
+    let value = row.try_get_raw(index)?;
+    // A date of zeros is NULL to the driver, and a value here; only what has no bytes at all is NULL.
+    let Ok(bytes) = <&[u8] as Decode<MySql>>::decode(value) else { return Ok(Made::Null) };
+    Ok(read(kind, bytes))
+}
+
+fn read(kind: Kind, bytes: &[u8]) -> Made<'_> {
+    let written = |text: Option<String>| text.map_or(Made::Bytes(bytes), |text| Made::Written(text, None));
+    let encoded = |encoding| match std::str::from_utf8(bytes) {
+        Ok(text) => Made::Encoded(text, encoding),
+        Err(_) => Made::Written(String::from_utf8_lossy(bytes).into_owned(), Some(encoding)),
+    };
+    match kind {
+        Kind::Integer { unsigned } => integer(bytes, unsigned),
+        Kind::Float => match bytes.try_into().map(f32::from_le_bytes) {
             // Through its shortest text, so that 0.1 stays 0.1.
             Ok(real) => real.to_string().parse().map_or(Made::Bytes(bytes), Made::Real),
             Err(_) => Made::Bytes(bytes),
         },
-        "DOUBLE" => bytes.try_into().map(f64::from_le_bytes).map_or(Made::Bytes(bytes), Made::Real),
-        "DECIMAL" => Made::Written(String::from_utf8_lossy(bytes).into_owned(), Some("decimal_as_text")),
-        "JSON" => Made::Written(String::from_utf8_lossy(bytes).into_owned(), Some("json_as_text")),
-        "DATE" => date(bytes, false).map_or(Made::Bytes(bytes), written),
-        "DATETIME" | "TIMESTAMP" => date(bytes, true).map_or(Made::Bytes(bytes), written),
-        "TIME" => time(bytes).map_or(Made::Bytes(bytes), written),
-        "BINARY" | "VARBINARY" | "BLOB" | "TINYBLOB" | "MEDIUMBLOB" | "LONGBLOB" | "BIT" | "GEOMETRY" => {
-            Made::Bytes(bytes)
-        }
-        _ => Made::Text(bytes),
+        Kind::Double => bytes.try_into().map(f64::from_le_bytes).map_or(Made::Bytes(bytes), Made::Real),
+        Kind::Decimal => encoded("decimal_as_text"),
+        Kind::Json => encoded("json_as_text"),
+        Kind::Date => written(date(bytes, false)),
+        Kind::DateTime => written(date(bytes, true)),
+        Kind::Time => written(time(bytes)),
+        Kind::Bytes => Made::Bytes(bytes),
+        Kind::Text => Made::Text(bytes),
     }
 }
 
@@ -98,14 +145,24 @@ fn date(bytes: &[u8], with_time: bool) -> Option<String> {
     let (length, parts) = bytes.split_first()?;
     let parts = parts.get(..usize::from(*length))?;
     let part = |at: usize| parts.get(at).copied().unwrap_or(0);
-    let year = u16::from_le_bytes([part(0), part(1)]);
-    let date = format!("{year:04}-{:02}-{:02}", part(2), part(3));
-    if !with_time {
-        return Some(date);
+    let mut text = String::with_capacity("0000-00-00 00:00:00.000000".len());
+    digits(&mut text, u32::from(u16::from_le_bytes([part(0), part(1)])), 4);
+    for (sign, value) in [('-', part(2)), ('-', part(3))] {
+        text.push(sign);
+        digits(&mut text, u32::from(value), 2);
     }
-    let microseconds = u32::from_le_bytes([part(7), part(8), part(9), part(10)]);
-    let fraction = if parts.len() > 7 { format!(".{microseconds:06}") } else { String::new() };
-    Some(format!("{date} {:02}:{:02}:{:02}{fraction}", part(4), part(5), part(6)))
+    if !with_time {
+        return Some(text);
+    }
+    for (sign, value) in [(' ', part(4)), (':', part(5)), (':', part(6))] {
+        text.push(sign);
+        digits(&mut text, u32::from(value), 2);
+    }
+    if parts.len() > 7 {
+        text.push('.');
+        digits(&mut text, u32::from_le_bytes([part(7), part(8), part(9), part(10)]), 6);
+    }
+    Some(text)
 }
 
 /// A length and that many bytes: sign, days, hours, minutes, seconds, microseconds.
@@ -118,4 +175,21 @@ fn time(bytes: &[u8]) -> Option<String> {
     let microseconds = u32::from_le_bytes([part(8), part(9), part(10), part(11)]);
     let fraction = if parts.len() > 8 { format!(".{microseconds:06}") } else { String::new() };
     Some(format!("{sign}{hours:02}:{:02}:{:02}{fraction}", part(6), part(7)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_written_as_the_server_does() {
+        assert_eq!(date(&[0], false).as_deref(), Some("0000-00-00"));
+        assert_eq!(date(&[4, 0xe8, 7, 2, 29], true).as_deref(), Some("2024-02-29 00:00:00"));
+        assert_eq!(date(&[7, 15, 39, 12, 31, 23, 59, 58], true).as_deref(), Some("9999-12-31 23:59:58"));
+        assert_eq!(
+            date(&[11, 0xe8, 7, 1, 2, 3, 4, 5, 1, 0, 0, 0], true).as_deref(),
+            Some("2024-01-02 03:04:05.000001")
+        );
+        assert_eq!(date(&[4, 1], true), None);
+    }
 }

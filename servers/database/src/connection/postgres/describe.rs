@@ -9,6 +9,7 @@ use tollgate_shared::refusal::Refusal;
 
 use super::lease::Lease;
 use super::{Postgres, as_text};
+use crate::connection::early::Leased;
 use crate::connection::unknown_table;
 use crate::parameters::Parameter;
 use crate::schema::{Plan, TableEntry, TableSchema};
@@ -82,7 +83,7 @@ impl Postgres {
         limit: usize,
         search: &str,
     ) -> Result<Vec<TableEntry>, Refusal> {
-        let mut lease = self.begin(slot).await?;
+        let mut lease = Arc::clone(&self).begin(slot).await?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = sqlx::query_as(TABLES).bind(after).bind(limit).bind(search).fetch_all(lease.connection()).await;
         lease.end().await;
@@ -109,7 +110,7 @@ impl Postgres {
         let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
         let mut candidates = vec![quoted(table)];
         candidates.extend(table.split_once('.').map(|(schema, name)| format!("{}.{}", quoted(schema), quoted(name))));
-        let mut lease = self.begin(slot).await?;
+        let mut lease = Arc::clone(&self).begin(slot).await?;
         let mut found = None;
         for candidate in candidates {
             let row: Result<Option<String>, sqlx::Error> =
@@ -134,7 +135,7 @@ impl Postgres {
         statement: &ReadStatement,
         parameters: &[Parameter],
     ) -> Result<Plan, Refusal> {
-        let mut lease = self.begin(slot).await?;
+        let mut lease = Arc::clone(&self).begin(slot).await?;
         let plan = self.plan(&mut lease, statement, parameters).await;
         lease.end().await;
         plan

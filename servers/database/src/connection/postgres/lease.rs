@@ -15,6 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tollgate_shared::refusal::Refusal;
 
+use super::super::early::Leased;
 use super::{CONNECT_MAX, Postgres, unavailable};
 
 /// What the server's own lists show of us.
@@ -39,7 +40,7 @@ pub(super) struct Idle {
 }
 
 /// A connection in a transaction that only reads.
-pub(super) struct Lease {
+pub struct Lease {
     connection: Option<PgConnection>,
     process: i32,
     server: Arc<Postgres>,
@@ -96,9 +97,11 @@ impl Lease {
     pub(super) fn abandon(&mut self) {
         self.abandoned = true;
     }
+}
 
+impl Leased for Lease {
     /// Ends the transaction and gives the connection back; one in doubt is closed.
-    pub(super) async fn end(mut self) {
+    async fn end(mut self) {
         if self.abandoned {
             return;
         }

@@ -42,9 +42,11 @@ pub(super) enum Type {
 /// A value on its way into an answer.
 pub(super) enum Made<'a> {
     Null,
+    Boolean(bool),
     Integer(i64),
     Real(f64),
     Text(&'a str, Option<&'static str>),
+    Written(String, Option<&'static str>),
     Bytes(Vec<u8>),
     Value(Value, Option<&'static str>),
 }
@@ -75,9 +77,11 @@ impl Made<'_> {
     pub(super) fn cell(&self) -> Cell<'_> {
         match self {
             Self::Null => Cell::Null,
+            Self::Boolean(value) => Cell::Boolean(*value),
             Self::Integer(integer) => Cell::Integer(*integer),
             Self::Real(real) => Cell::Real(*real),
             Self::Text(text, encoding) => Cell::Encoded(text, *encoding),
+            Self::Written(text, encoding) => Cell::Encoded(text, *encoding),
             Self::Bytes(bytes) => Cell::Blob(bytes),
             Self::Value(value, encoding) => Cell::Value(value, *encoding),
         }
