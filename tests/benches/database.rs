@@ -56,14 +56,19 @@ impl Server {
         }
     }
 
-    /// Calls a tool, whose answer must have `marker` in it, and returns how long that took.
-    fn call(&mut self, tool: &str, arguments: &Value, marker: &str) -> Duration {
+    /// Calls a tool, whose answer must have `marker` in it, and returns how long that took and how long the answer was.
+    fn answer(&mut self, tool: &str, arguments: &Value, marker: &str) -> (Duration, usize) {
         let request = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": arguments}});
         let begun = Instant::now();
         let answer = self.send(&request);
         let took = begun.elapsed();
         assert!(answer.contains(marker) && !answer.contains("\"isError\":true"), "{tool}: {answer:.500}");
-        took
+        (took, answer.len())
+    }
+
+    /// Calls a tool, whose answer must have `marker` in it, and returns how long that took.
+    fn call(&mut self, tool: &str, arguments: &Value, marker: &str) -> Duration {
+        self.answer(tool, arguments, marker).0
     }
 }
 
@@ -239,13 +244,17 @@ fn main() {
         for rows in [1, 1_000] {
             let sql = format!("SELECT id, name, price, made_at, note FROM item WHERE id <= {rows} ORDER BY id");
             let (ask, echo, marker) = (json!({"sql": sql}), json!({"text": "hello"}), format!("item {rows}"));
-            let mut times: Vec<Vec<Duration>> = vec![Vec::new(); 3 + peers.len()];
+            // What a server that does nothing needs to hand over as much as ours does.
+            let (_, bytes) = ours.answer("query", &ask, &marker);
+            let fill = json!({ "bytes": bytes });
+            let mut times: Vec<Vec<Duration>> = vec![Vec::new(); 4 + peers.len()];
             // The first ones open connections and prepare statements.
             for round in 0..rounds + 20 {
                 let mut took = vec![
                     ours.call("query", &ask, &marker),
                     runtime.block_on(engine.direct.run(&sql)),
                     bare.call("echo", &echo, "hello"),
+                    bare.call("fill", &fill, "xx"),
                 ];
                 took.extend(peers.iter_mut().map(|peer| peer.server.call(peer.tool, &ask, &marker)));
                 if round >= 20 {
@@ -255,14 +264,16 @@ fn main() {
             let p50: Vec<f64> = times.iter_mut().map(|times| percentile(times, 50)).collect();
             let p99: Vec<f64> = times.iter_mut().map(|times| percentile(times, 99)).collect();
             println!(
-                "  {rows:>5} rows: mcp-database p50 {:.3} ms, p99 {:.3} ms; sqlx {:.3} ms + round trip {:.3} ms: {:.2}× (aim: 1.3×)",
+                "  {rows:>5} rows: mcp-database p50 {:.3} ms, p99 {:.3} ms; sqlx {:.3} ms + round trip {:.3} ms: {:.2}×; + a round trip of as many bytes ({bytes}) {:.3} ms: {:.2}× (aim: 1.3×)",
                 p50[0],
                 p99[0],
                 p50[1],
                 p50[2],
-                p50[0] / (p50[1] + p50[2])
+                p50[0] / (p50[1] + p50[2]),
+                p50[3],
+                p50[0] / (p50[1] + p50[3]),
             );
-            for (peer, (p50_there, p99_there)) in peers.iter().zip(p50[3..].iter().zip(&p99[3..])) {
+            for (peer, (p50_there, p99_there)) in peers.iter().zip(p50[4..].iter().zip(&p99[4..])) {
                 println!(
                     "              {:<16} p50 {p50_there:.3} ms, p99 {p99_there:.3} ms: mcp-database takes {:.2}× of it",
                     peer.name,

@@ -119,3 +119,31 @@ async fn server_that_cannot_be_reached_says_so_without_its_address() {
     world.configure(&good, "require_read_only_role = true\n");
     assert_eq!(world.start().refused("query", json!({"sql": "SELECT 1"})).await["code"], "role_can_write");
 }
+
+/// A connection keeps statements prepared; neither how many rows they were asked for nor the columns of that time stay with them.
+#[tokio::test]
+async fn prepared_statements_answer_as_if_they_were_new() {
+    let Some(world) = World::with("timeout_ms = 3000\ncache_ms = 0\n").await else { return };
+    world.run("CREATE TABLE kept (id INT, value INT); INSERT INTO kept VALUES (1, 10), (2, 20), (3, 30)").await;
+    let server = world.start();
+    let sql = "SELECT * FROM kept ORDER BY id";
+    for (max_rows, count) in [(1, 1), (100, 3), (2, 2), (3, 3), (100, 3)] {
+        let answer = server.ok("query", json!({"sql": sql, "max_rows": max_rows})).await;
+        assert_eq!((&answer["row_count"], &answer["truncated"]), (&json!(count), &json!(count < 3)), "{answer}");
+    }
+    let paged = server.ok("query", json!({"sql": sql, "max_rows": 2})).await;
+    let next = server.ok("query", json!({"sql": sql, "max_rows": 2, "cursor": paged["cursor"]})).await;
+    assert_eq!(next["rows"], json!([[3, 30]]));
+    world.run("ALTER TABLE kept MODIFY value VARCHAR(20); UPDATE kept SET value = 'x'").await;
+    assert_eq!(server.ok("query", json!({"sql": sql, "max_rows": 1})).await["rows"], json!([[1, "x"]]));
+    // More columns than were described are told as a change, until the description is old.
+    world.run("ALTER TABLE kept ADD more INT").await;
+    let begun = Instant::now();
+    let rows = loop {
+        let answer = server.call("query", json!({"sql": sql, "max_rows": 1})).await.structured;
+        if answer["rows"].is_array() || begun.elapsed() > Duration::from_secs(10) {
+            break answer["rows"].clone();
+        }
+    };
+    assert_eq!(rows, json!([[1, "x", null]]));
+}

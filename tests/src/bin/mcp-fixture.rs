@@ -31,6 +31,11 @@ struct SleepRequest {
     ms: u64,
 }
 
+#[derive(Deserialize, JsonSchema)]
+struct FillRequest {
+    bytes: usize,
+}
+
 #[tool_router]
 impl Fixture {
     fn new() -> Self {
@@ -40,6 +45,11 @@ impl Fixture {
     #[tool(description = "Answer with the same text")]
     async fn echo(&self, Parameters(request): Parameters<EchoRequest>) -> String {
         request.text
+    }
+
+    #[tool(description = "Answer with a text of so many bytes")]
+    async fn fill(&self, Parameters(request): Parameters<FillRequest>) -> String {
+        "x".repeat(request.bytes)
     }
 
     #[tool(description = "Answer after a while")]

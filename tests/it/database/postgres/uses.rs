@@ -1,5 +1,7 @@
 //! What people use PostgreSQL for.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use super::{World, rows};
@@ -139,4 +141,57 @@ async fn multiranges_are_read_as_text_and_otherwise_said_to_be_unreadable() {
     assert!(error["hint"].as_str().unwrap().contains("::text"), "{error}");
     assert_eq!(rows(&server, "SELECT days::text FROM span", json!([])).await, json!([["{[1,3),[7,9)}"]]));
     assert_eq!(rows(&server, "SELECT id FROM span", json!([])).await, json!([[1]]));
+}
+
+/// A connection keeps statements prepared, and numbers come in binary: a column that becomes another one is never read as what
+/// it was.
+#[tokio::test]
+async fn changed_columns_are_read_as_what_they_are() {
+    let Some(world) = World::with("timeout_ms = 3000\ncache_ms = 0\n").await else { return };
+    world.run("CREATE TABLE kept (value int4); INSERT INTO kept VALUES (1065353216)").await;
+    let server = world.start();
+    let sql = "SELECT value FROM kept";
+    for (r#type, expected) in [
+        ("int4", json!([[1_065_353_216]])),
+        ("float4", json!([[1_065_353_200.0]])),
+        ("int8", json!([[1_065_353_216]])),
+        ("numeric(20,2)", json!([["1065353216.00"]])),
+        ("text", json!([["1065353216.00"]])),
+    ] {
+        world.run(&format!("ALTER TABLE kept ALTER value TYPE {type}")).await;
+        let mut changes = 0;
+        let rows = loop {
+            let answer = server.call("query", json!({"sql": sql})).await.structured;
+            if answer["rows"].is_array() || changes > 3 {
+                break answer["rows"].clone();
+            }
+            assert_eq!(answer["error"]["code"], "query_failed", "{answer}");
+            assert!(answer["error"]["message"].as_str().is_some_and(|text| text.contains("changed")), "{answer}");
+            changes += 1;
+        };
+        assert_eq!(rows, expected, "{type}");
+    }
+}
+
+/// A transaction is begun while the statement is still judged; one that is refused then leaves the connection as it was.
+#[tokio::test]
+async fn refused_statements_hold_no_connection() {
+    let Some(world) = World::with("timeout_ms = 3000\ncache_ms = 0\n").await else { return };
+    let server = world.start();
+    for _ in 0..20 {
+        server.ok("query", json!({"sql": "SELECT 1"})).await;
+        server.refused("query", json!({"sql": "SELECT pg_sleep(1)"})).await;
+        server.refused("query", json!({"sql": "SELECT FROM WHERE"})).await;
+    }
+    let begun = Instant::now();
+    loop {
+        let statistics = server.ok("pool_stats", json!({})).await;
+        let database = &statistics["databases"][0];
+        let is_idle = database["running"] == 0 && database["idle"] == database["opened"];
+        if is_idle && database["opened"].as_u64().is_some_and(|opened| opened <= 4) {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(5), "{statistics}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
