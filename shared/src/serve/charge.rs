@@ -419,10 +419,7 @@ fn answer(result: Result<RawAnswer, Refusal>, receipt: &Receipt) -> CallToolResu
 
 /// Appends one more member to the text of a JSON object, which has none of this name.
 fn append(object: &mut String, name: &str, value: &Value) {
-    debug_assert!(
-        serde_json::from_str::<Value>(object).is_ok_and(|it| it.get(name).is_none() && it.to_string() == *object),
-        "an answer has a name twice, or `{name}`: {object}"
-    );
+    debug_assert!(is_whole(object, name), "an answer has a name twice, or `{name}`: {object}");
     object.truncate(object.len() - 1);
     if object.len() > 1 {
         object.push(',');
@@ -431,6 +428,13 @@ fn append(object: &mut String, name: &str, value: &Value) {
     object.push(':');
     object.push_str(&value.to_string());
     object.push('}');
+}
+
+/// Whether `object` is a JSON object that has no name twice, and not `name`.
+fn is_whole(object: &str, name: &str) -> bool {
+    let again = |object: &Map<String, Value>| serde_json::to_string(object).unwrap_or_default();
+    serde_json::from_str(object)
+        .is_ok_and(|read: Map<String, Value>| !read.contains_key(name) && again(&read) == object)
 }
 
 fn receipt_meta(receipt: &Receipt) -> MetaObject {
