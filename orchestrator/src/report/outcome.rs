@@ -40,7 +40,8 @@ impl Outcome {
             let routing = entry.routing.as_ref();
             routing.and_then(|routing| routing[name].as_str()).unwrap_or_default().to_owned()
         };
-        let fell_back = checkpoints.iter().any(|point| point.what == "fallback");
+        let is_fallback = entry.routing.as_ref().is_some_and(|routing| routing["fallback"] == true);
+        let fell_back = is_fallback && text("decision") == "team";
         let decision = if fell_back { format!("{}, then single", text("decision")) } else { text("decision") };
         let verdicts = checkpoints.iter().filter_map(|point| match point.what.as_str() {
             "verdict" => Some(verdict(&point.note)),

@@ -314,7 +314,8 @@ impl Watch for Notes<'_> {
             },
             Event::Merged { name, conflicts: [] } => ("merged", (*name).to_owned()),
             Event::Merged { name, conflicts } => ("conflict", format!("{name}: {}", conflicts.join(", "))),
-            Event::FellBack { reason } => ("fallback", (*reason).to_owned()),
+            // An event of its own kind comes with what is written down about the router's decision.
+            Event::FellBack { reason } => ("alone", (*reason).to_owned()),
             Event::Called { cost, .. } => {
                 self.own = *cost;
                 return self.tell_cost();
