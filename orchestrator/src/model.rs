@@ -186,6 +186,7 @@ impl Model {
                 config.provider, config.model
             )
         })?;
+        ensure!(prices.can_be_written(), "a price for a million tokens has at most six decimals");
         let context_tokens = config.context_tokens.or(known.map(|known| known.context_tokens));
         let context_tokens = context_tokens.context("give `context_tokens`")?;
         ensure!(context_tokens >= CONTEXT_TOKENS_MIN, "context_tokens is less than {CONTEXT_TOKENS_MIN}");

@@ -103,6 +103,16 @@ impl Tokens {
 }
 
 impl Prices {
+    /// Whether what single tokens cost can be written down: with more than six decimals in a price for a million it cannot.
+    #[must_use]
+    pub fn can_be_written(&self) -> bool {
+        let long = self.long.as_ref();
+        let of_long = long.map(|long| [Some(long.input), Some(long.output), long.cache_read, long.cache_write]);
+        let all = [Some(self.input), Some(self.output), self.cache_read, self.cache_write].into_iter();
+        let mut all = all.chain(of_long.into_iter().flatten()).flatten();
+        all.all(|price| price.per_million().to_string().parse::<Money>().is_ok())
+    }
+
     /// Returns what a token costs in a request with so many input tokens.
     #[must_use]
     pub fn of(&self, input_tokens: u64) -> Rates {
@@ -185,6 +195,15 @@ mod tests {
             ]
         );
         assert!(prices().lines("openai/x", &Tokens::default()).is_empty());
+    }
+
+    #[test]
+    fn prices_whose_tokens_cannot_be_written_down_are_known() {
+        for (price, expected) in [("3", true), ("0.000001", true), ("0.0000001", false), ("1.2345678", false)] {
+            assert_eq!(Prices { output: money(price), ..prices() }.can_be_written(), expected, "{price}");
+            let long = LongPrices { cache_read: Some(money(price)), ..prices().long.unwrap() };
+            assert_eq!(Prices { long: Some(long), ..prices() }.can_be_written(), expected, "{price}");
+        }
     }
 
     #[test]
