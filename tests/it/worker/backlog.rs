@@ -84,6 +84,19 @@ fn backlog_of_the_demo_ends_as_its_table_says() {
     }
     assert_eq!(report[1]["verdicts"], json!(["fail: again", "pass"]));
     assert!(report[7]["reason"].as_str().unwrap().starts_with("budget: "), "{}", report[7]);
+    // Everything that happened is told to whoever asks, by the task and by who of its team.
+    let told = run(&["watch", "--once", "--json", "--since", "2026-01-01T00:00:00Z"]);
+    let events: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let count =
+        |task: &str, kind: &str| events.iter().filter(|event| event["task"] == task && event["kind"] == kind).count();
+    assert_eq!((count("BUG-2", "verdict"), count("BUG-2", "cost_summary")), (2, 1), "{told}");
+    assert_eq!((count("DEPLOY-6", "escalation"), count("CHORE-8", "escalation")), (1, 1), "{told}");
+    let members: std::collections::BTreeSet<&str> = events
+        .iter()
+        .filter(|event| event["task"] == "FEATURE-3" && event["kind"] == "specialist")
+        .map(|event| event["member"].as_str().unwrap())
+        .collect();
+    assert_eq!(members, std::collections::BTreeSet::from(["build", "say", "test"]), "{told}");
     // What the table says everything cost is what the ledger says.
     let table = run(&["queue", "report"]);
     let costs: Value = serde_json::from_str(&run(&["costs", "--by", "task", "--format", "json"])).unwrap();
