@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 
-use crate::demo::{DemoArguments, Orchestrator, build, copy_folder, make_history, say};
+use crate::demo::{DemoArguments, Orchestrator, copy_folder, make_history, say};
 use crate::root;
 
 /// How many workers there are; each is a process.
@@ -13,10 +13,7 @@ const WORKERS: usize = 3;
 
 /// Builds everything, prepares the service and its backlog in a temporary folder, and lets the workers do it.
 pub fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
-    let programs = match &arguments.programs {
-        Some(folder) => std::path::absolute(folder)?,
-        None => build()?,
-    };
+    let programs = arguments.programs()?;
     let begun = Instant::now();
     let folder = tempfile::Builder::new().prefix("tollgate-demo-").tempdir()?;
     let shop = folder.path().join("bookshop");
@@ -54,11 +51,6 @@ pub fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
     orchestrator.run(&["costs", "--by", "role"])?;
     say("Nobody tampered with the ledger (orchestrator audit verify):");
     orchestrator.run(&["audit", "verify"])?;
-    let seconds = begun.elapsed().as_secs();
-    if arguments.keep {
-        say(&format!("Done in {seconds} s. Everything is in {}", folder.keep().display()));
-    } else {
-        say(&format!("Done in {seconds} s, and cleaned up. See it again with --keep to look around."));
-    }
+    arguments.finish(folder, begun);
     Ok(())
 }

@@ -10,6 +10,7 @@ use git2::{IndexAddOption, Repository, RepositoryInitOptions, Signature, Time};
 use owo_colors::{OwoColorize, Stream};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{ConnectOptions, Connection};
+use tempfile::TempDir;
 
 use crate::root;
 
@@ -17,18 +18,15 @@ use crate::root;
 pub struct DemoArguments {
     /// Keep the temporary folder and say where it is
     #[arg(long)]
-    pub(crate) keep: bool,
+    keep: bool,
     /// Use programs that are built already, from this folder
     #[arg(long, value_name = "DIR")]
-    pub(crate) programs: Option<PathBuf>,
+    programs: Option<PathBuf>,
 }
 
 /// Builds everything, prepares the service in a temporary folder and lets the scripted agent work on it.
 pub fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
-    let programs = match &arguments.programs {
-        Some(folder) => std::path::absolute(folder)?,
-        None => build()?,
-    };
+    let programs = arguments.programs()?;
     let begun = Instant::now();
     let folder = tempfile::Builder::new().prefix("tollgate-demo-").tempdir()?;
     let shop = folder.path().join("bookshop");
@@ -52,13 +50,28 @@ pub fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
     say("Nobody tampered with the ledger (orchestrator audit verify):");
     orchestrator.run(&["audit", "verify"])?;
 
-    let seconds = begun.elapsed().as_secs();
-    if arguments.keep {
-        say(&format!("Done in {seconds} s. Everything is in {}", folder.keep().display()));
-    } else {
-        say(&format!("Done in {seconds} s, and cleaned up. See it again with --keep to look around."));
-    }
+    arguments.finish(folder, begun);
     Ok(())
+}
+
+impl DemoArguments {
+    /// Returns the folder of the programs, which are built where none is given.
+    pub(crate) fn programs(&self) -> anyhow::Result<PathBuf> {
+        match &self.programs {
+            Some(folder) => Ok(std::path::absolute(folder)?),
+            None => build(),
+        }
+    }
+
+    /// Says how long it took and where everything is, or takes it away.
+    pub(crate) fn finish(&self, folder: TempDir, begun: Instant) {
+        let seconds = begun.elapsed().as_secs();
+        if self.keep {
+            say(&format!("Done in {seconds} s. Everything is in {}", folder.keep().display()));
+        } else {
+            say(&format!("Done in {seconds} s, and cleaned up. See it again with --keep to look around."));
+        }
+    }
 }
 
 pub(crate) struct Orchestrator<'a> {
@@ -92,7 +105,7 @@ pub(crate) fn path(path: &Path) -> anyhow::Result<&str> {
 }
 
 /// Builds every program and returns the folder that holds them.
-pub(crate) fn build() -> anyhow::Result<PathBuf> {
+fn build() -> anyhow::Result<PathBuf> {
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["build", "--workspace", "--bins"])
         .current_dir(root())
