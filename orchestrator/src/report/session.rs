@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tollgate_shared::money::Money;
 
-use super::table::{shorten, table};
+use super::table::{printable, shorten, table};
 use super::task::acceptance;
 use crate::session::{CallRecord, History, Phase, Said, slot};
 use crate::task::OF_AGENT;
@@ -51,7 +51,7 @@ pub fn replay(history: &History) -> String {
     let session = &history.session;
     let mut text = format!("{} · {} · {}\n", session.id, session.agent.label(), session.phase.as_str());
     if let Phase::Ended { reason, .. } = &session.phase {
-        text.push_str(&format!("{reason}\n"));
+        text.push_str(&format!("{}\n", printable(reason)));
     }
     for (name, value) in [
         ("branch", Some(session.branch.clone())),
@@ -128,7 +128,7 @@ fn team_table(history: &History, team: &Team) -> String {
         table(&["part", "role", "state", "iterations", "cost", "per iteration", "session"], &[3, 4, 5], &rows)
     );
     for (what, reason) in [("the usual parts", &team.default_reason), ("one agent did it", &team.fallback)] {
-        text.push_str(&reason.as_ref().map(|reason| format!("{what}: {reason}\n")).unwrap_or_default());
+        text.push_str(&reason.as_ref().map(|reason| format!("{what}: {}\n", printable(reason))).unwrap_or_default());
     }
     text
 }
@@ -176,5 +176,5 @@ fn call(call: &CallRecord) -> String {
 }
 
 fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+    text.lines().map(|line| format!("  {}", printable(line))).collect::<Vec<_>>().join("\n")
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tollgate_shared::money::Money;
 use tollgate_shared::receipt::Outcome;
 
-use super::table::shorten;
+use super::table::{printable, shorten};
 use crate::session::{Accepted, Ending, History};
 use crate::task::{Event, Watch};
 
@@ -76,7 +76,7 @@ impl<W: Write + Send> Watch for Lines<W> {
                 Ok(())
             }
             Event::Planned { members, default_reason } => {
-                let reason = default_reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+                let reason = default_reason.map(|reason| format!(" ({})", shorten(reason, 300))).unwrap_or_default();
                 let _ = writeln!(out, "{} parts{reason}", members.len());
                 for member in *members {
                     let on: Vec<&str> = member.depends_on.iter().map(|on| members[*on].id.as_str()).collect();
@@ -90,6 +90,7 @@ impl<W: Write + Send> Watch for Lines<W> {
                 Event::Iteration(number) => writeln!(out, "  [{name}] iteration {number}"),
                 Event::Judged(verdict) => writeln!(out, "  [{name}] verdict {}: {}", verdict.verdict, verdict.decision),
                 Event::Ended { ending, reason, cost, .. } => {
+                    let reason = shorten(reason, 300);
                     writeln!(out, "  [{name}] {}: {reason}  ${}", ending.as_str(), cost.normalized())
                 }
                 // What they do step by step stands in their own sessions.
@@ -97,7 +98,7 @@ impl<W: Write + Send> Watch for Lines<W> {
             },
             Event::Merged { name, conflicts: [] } => writeln!(out, "  [{name}] merged"),
             Event::Merged { name, conflicts } => {
-                writeln!(out, "  [{name}] conflicts in {}: given back", conflicts.join(", "))
+                writeln!(out, "  [{name}] conflicts in {}: given back", shorten(&conflicts.join(", "), 300))
             }
             Event::FellBack { reason } => writeln!(out, "one agent does it after all: {}", shorten(reason, 300)),
             Event::Ended { ending, reason, session, cost } => {
@@ -108,6 +109,7 @@ impl<W: Write + Send> Watch for Lines<W> {
                     word.if_supports_color(Stream::Stdout, |text| text.red()).to_string()
                 };
                 let commit = session.commit.as_deref().map(|commit| format!("\n  {commit}")).unwrap_or_default();
+                let reason = shorten(reason, 1_000);
                 writeln!(out, "{word}: {reason}{commit}\n  ${} in {} calls", cost.normalized(), self.calls)
             }
         };
@@ -175,8 +177,8 @@ fn line(value: &Value) {
 /// Returns how the acceptance commands ended, a line each.
 pub(super) fn acceptance(accepted: &[Accepted]) -> String {
     let mark = |passed| if passed { "✓" } else { "✗" };
-    let lines = accepted
-        .iter()
-        .map(|one| format!("  {} `{}` {} after {} ms\n", mark(one.passed), one.command, one.ended, one.duration_ms));
+    let lines = accepted.iter().map(|one| {
+        format!("  {} `{}` {} after {} ms\n", mark(one.passed), printable(&one.command), one.ended, one.duration_ms)
+    });
     lines.collect()
 }

@@ -18,6 +18,9 @@ const DESCRIPTION_BYTES_MAX: usize = 20_000;
 /// Most acceptance commands of one part.
 const ACCEPTANCE_MAX: usize = 16;
 
+/// Longest acceptance command, in bytes; it goes into the part's description, and into every report.
+const COMMAND_BYTES_MAX: usize = 2_000;
+
 /// A part of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
@@ -105,10 +108,12 @@ pub(crate) fn read(arguments: &Value, roles: &[Role], members_max: usize) -> Res
         }
         let acceptance =
             texts(part, "acceptance").ok_or(format!("parts[{place}].acceptance: write a list of texts"))?;
-        let broken = |command: &&String| shlex::split(command).is_none_or(|words| words.is_empty());
+        let broken = |command: &&String| {
+            command.len() > COMMAND_BYTES_MAX || shlex::split(command).is_none_or(|words| words.is_empty())
+        };
         if acceptance.len() > ACCEPTANCE_MAX || acceptance.iter().any(|command| broken(&command)) {
             return Err(format!(
-                "parts[{place}].acceptance: write at most {ACCEPTANCE_MAX} commands, quoted as for a shell"
+                "parts[{place}].acceptance: write at most {ACCEPTANCE_MAX} commands of at most {COMMAND_BYTES_MAX} bytes, quoted as for a shell"
             ));
         }
         let on = texts(part, "depends_on").ok_or(format!("parts[{place}].depends_on: write a list of ids"))?;
@@ -206,6 +211,8 @@ mod tests {
             (one(json!({"description": " "})), "parts[0].description"),
             (one(json!({"acceptance": "true"})), "parts[0].acceptance"),
             (one(json!({"acceptance": ["a 'b"]})), "parts[0].acceptance"),
+            (one(json!({"acceptance": ["a".repeat(10_000_000)]})), "at most 2000 bytes"),
+            (one(json!({"description": "a".repeat(10_000_000)})), "parts[0].description"),
             (one(json!({"depends_on": ["z"]})), "no part `z`"),
             (one(json!({"depends_on": ["a"]})), "wait for each other: a"),
             (one(json!({"depend_on": []})), "`depend_on`"),

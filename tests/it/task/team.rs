@@ -62,7 +62,7 @@ fn parts_are_done_merged_and_verified_as_a_whole() {
             {"tool": "tollgate__write_file", "arguments": {"path": "a.py", "content": ""}, "expect": {"outcome": "refused", "code": "unknown_tool"}},
             plan(&json!([part("test", "testwriter", &["mend"]), part("mend", "bugfix", &[]), part("note", "featurebuilder", &[]), part("risks", "advisor", &["mend"])])),
         ],
-        "turns": [say("It fits together.")],
+        "turns": [say("It fits \u{1b}[2Jtogether.")],
         "members": {
             "mend": {"agent": {"name": "bob"}, "turns": [write("calc.py", RIGHT)]},
             "test": {"turns": [write("tests/test_twice.py", TEST)]},
@@ -116,6 +116,7 @@ fn parts_are_done_merged_and_verified_as_a_whole() {
     for part in ["mend", "bugfix", "analysis", "synthesis"] {
         assert!(shown.contains(part), "{part} is not in {shown}");
     }
+    assert!(shown.contains("together.") && !shown.contains('\u{1b}'), "what an agent says moves no cursor: {shown:?}");
     world.text(&["sessions", "archive", id]);
     assert!(world.sessions().is_empty(), "with those of its team");
     world.text(&["sessions", "archive", id, "--undo"]);
