@@ -196,7 +196,7 @@ fn places(server: &Ralph, workspace: &Path, paths: &[String]) -> anyhow::Result<
         found.extend(server.roots.find(&roots::globs(&globs)?, FILES_MAX, || false)?);
     }
     found.sort_by(|left, right| left.shown.cmp(&right.shown));
-    found.dedup();
+    found.dedup_by(|left, right| left.shown == right.shown);
     Ok(found)
 }
 

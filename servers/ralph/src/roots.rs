@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -54,6 +54,8 @@ struct Opened {
 pub struct Place {
     root: usize,
     beneath: PathBuf,
+    /// Whether a listing said that a file is there.
+    is_listed: bool,
     /// How the answer names it: relative to the workspace where it is inside.
     pub shown: String,
 }
@@ -128,7 +130,7 @@ impl Roots {
             stays_inside(beneath).then(|| (root, beneath.to_owned()))
         });
         match found {
-            Some((root, beneath)) => Ok(Place { root, beneath, shown: self.shown(&path) }),
+            Some((root, beneath)) => Ok(Place { root, beneath, shown: self.shown(&path), is_listed: false }),
             None => Err(self.outside(written)),
         }
     }
@@ -154,7 +156,8 @@ impl Roots {
         let mut options = OpenOptions::new();
         options.read(true).custom_flags(rustix_flags());
         let folder = self.folder(place.root).map_err(Unread::Failed)?;
-        if !folder.metadata(&place.beneath).map_err(Unread::from)?.is_file() {
+        // Who lists thousands of files has just seen that they are files.
+        if !place.is_listed && !folder.metadata(&place.beneath).map_err(Unread::from)?.is_file() {
             return Err(Unread::NotAFile);
         }
         let file = folder.open_with(&place.beneath, &options).map_err(Unread::from)?;
@@ -166,9 +169,23 @@ impl Roots {
         if metadata.len() > bytes_max as u64 {
             return Err(Unread::TooLarge);
         }
+        // One byte more than it has: what fills less is all there is, so most files are read at once.
         let mut content = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
-        file.take(bytes_max as u64 + 1).read_to_end(&mut content).map_err(Unread::from)?;
-        if content.len() > bytes_max { Err(Unread::TooLarge) } else { Ok(content) }
+        loop {
+            let room = content.capacity() - content.len();
+            let count = match rustix::io::read(&file, rustix::buffer::spare_capacity(&mut content)) {
+                Err(rustix::io::Errno::INTR) => continue,
+                read => read.map_err(|error| Unread::from(io::Error::from(error)))?,
+            };
+            if content.len() > bytes_max {
+                return Err(Unread::TooLarge);
+            }
+            if count == 0 || (count < room && content.len() as u64 >= metadata.len()) {
+                return Ok(content);
+            }
+            // It grew since.
+            content.reserve(content.len().max(1));
+        }
     }
 
     /// Returns whether a file is at `place`, and makes sure that no link leads out of its root on the way there.
@@ -200,7 +217,7 @@ impl Roots {
     #[must_use]
     pub fn first(&self) -> Option<Place> {
         let root = self.roots.first()?;
-        Some(Place { root: 0, beneath: PathBuf::new(), shown: self.shown(&normal(&root.path)) })
+        Some(Place { root: 0, beneath: PathBuf::new(), shown: self.shown(&normal(&root.path)), is_listed: false })
     }
 
     /// Returns what is at `place`; with `follow`, what a link there leads to within its root.
@@ -300,6 +317,7 @@ impl Roots {
         let mut entries = 0;
         for (number, root) in self.roots.iter().enumerate() {
             let opened = root.open().map_err(|error| self.unusable(&error))?;
+            let base = normal(&root.path);
             let walk = WalkBuilder::new(&opened.resolved)
                 .hidden(false)
                 .require_git(false)
@@ -324,9 +342,10 @@ impl Roots {
                     continue;
                 }
                 let Ok(beneath) = entry.path().strip_prefix(&opened.resolved) else { continue };
-                let shown = self.shown(&normal(&root.path).join(beneath));
+                let shown = self.shown(&base.join(beneath));
                 if globs.is_match(&shown) {
-                    let place = Place { root: number, beneath: beneath.to_owned(), shown: shown.clone() };
+                    let place =
+                        Place { root: number, beneath: beneath.to_owned(), shown: shown.clone(), is_listed: true };
                     found.entry(shown).or_insert(place);
                 }
                 if found.len() > files_max {
@@ -385,7 +404,7 @@ impl Place {
             "" | "." => path.to_string_lossy().into_owned(),
             shown => format!("{shown}/{}", path.display()),
         };
-        Self { root: self.root, beneath: self.beneath.join(path), shown }
+        Self { root: self.root, beneath: self.beneath.join(path), is_listed: false, shown }
     }
 
     /// Returns the place of the folder above, within the same root.
@@ -393,7 +412,7 @@ impl Place {
     pub fn parent(&self) -> Option<Self> {
         let beneath = self.beneath.parent()?.to_owned();
         let shown = Path::new(&self.shown).parent().map(|shown| shown.to_string_lossy().into_owned());
-        Some(Self { root: self.root, beneath, shown: shown.unwrap_or_default() })
+        Some(Self { root: self.root, beneath, is_listed: false, shown: shown.unwrap_or_default() })
     }
 
     /// Returns the path beneath `folder`, where this is in it.
