@@ -354,6 +354,6 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-fn day_of(instant: Timestamp) -> String {
+pub(crate) fn day_of(instant: Timestamp) -> String {
     instant.to_zoned(TimeZone::UTC).date().to_string()
 }

@@ -133,15 +133,23 @@ pub struct Routing {
     pub fallback: bool,
 }
 
-/// Decides who does `task`: the first rule that says something.
+/// Decides who does `task`: the first rule that says something. `teams_off` says why teams do no tasks now, when they do none.
 #[must_use]
-pub fn route(task: &Task, config: &RouterConfig) -> Routing {
+pub fn route(task: &Task, config: &RouterConfig, teams_off: Option<&str>) -> Routing {
     let (mut decision, rule, mut reason, confidence_percent) = decide(task, config);
     let mut fallback = false;
-    if decision == Decision::Team && !is_rolled_out(&task.id, config.team_rollout_percent) {
-        decision = Decision::Single;
-        fallback = true;
-        reason.push_str(&format!("; teams do {} % of tasks, and this is none of them", config.team_rollout_percent));
+    if decision == Decision::Team {
+        let percent = config.team_rollout_percent;
+        let why = match teams_off {
+            Some(why) => Some(why.to_owned()),
+            None if is_rolled_out(&task.id, percent) => None,
+            None => Some(format!("teams do {percent} % of tasks, and this is none of them")),
+        };
+        if let Some(why) = why {
+            decision = Decision::Single;
+            fallback = true;
+            reason.push_str(&format!("; {why}"));
+        }
     }
     let specialists = config.specialists.get(&task.kind).unwrap_or(&config.other_specialists).clone();
     let single_cost_usd = config.single_cost_usd.get(&task.complexity_category).copied().unwrap_or_default();
@@ -255,7 +263,7 @@ mod tests {
     }
 
     fn decided(fields: Value) -> (Decision, Rule) {
-        let routing = route(&task(fields), &RouterConfig::default());
+        let routing = route(&task(fields), &RouterConfig::default(), None);
         assert!(!routing.reason.is_empty());
         (routing.decision, routing.rule)
     }
@@ -303,7 +311,7 @@ mod tests {
     fn what_is_not_said_is_worth_fifty_dollars_and_of_medium_complexity() {
         let body = json!({"id": "t", "description": "d", "status": "pending", "priority": "P2", "type": "bug"});
         let task: Task = serde_json::from_value(body).unwrap();
-        let routing = route(&task, &RouterConfig::default());
+        let routing = route(&task, &RouterConfig::default(), None);
         assert_eq!((routing.decision, routing.rule), (Decision::Team, Rule::Value));
     }
 
@@ -339,9 +347,9 @@ mod tests {
             ("deploy", "deployment advisor"),
             ("migration", "deployment advisor"),
         ] {
-            assert_eq!(route(&task(json!({"type": kind})), &config).specialists.join(" "), names, "{kind}");
+            assert_eq!(route(&task(json!({"type": kind})), &config, None).specialists.join(" "), names, "{kind}");
         }
-        let routing = route(&task(json!({"complexity_category": "high", "estimated_value_usd": "200"})), &config);
+        let routing = route(&task(json!({"complexity_category": "high", "estimated_value_usd": "200"})), &config, None);
         // Two specialists and the lead: three times 8. A quarter of 200 for 16 more.
         assert_eq!((routing.single_cost_usd, routing.team_cost_usd), ("8".parse().unwrap(), "24".parse().unwrap()));
         assert_eq!((routing.quality_gain_percent, routing.roi_percent), (25, 312));
@@ -352,14 +360,14 @@ mod tests {
         let config: RouterConfig = serde_json::from_value(json!({"team_value_usd": "10", "team_words": ["billing"],
             "team_types": [], "team_complexities": [], "specialists": {"bug": ["a"]}}))
         .unwrap();
-        let rule = |fields| route(&task(fields), &config).rule;
+        let rule = |fields| route(&task(fields), &config, None).rule;
         assert_eq!(rule(json!({"estimated_value_usd": "10"})), Rule::Value);
         assert_eq!(rule(json!({"estimated_value_usd": "9.99", "description": "the Billing page"})), Rule::Special);
         assert_eq!(
             rule(json!({"estimated_value_usd": "9.99", "type": "deploy", "complexity_category": "high"})),
             Rule::Otherwise
         );
-        assert_eq!(route(&task(json!({})), &config).specialists, ["a"]);
+        assert_eq!(route(&task(json!({})), &config, None).specialists, ["a"]);
     }
 
     #[test]
@@ -372,7 +380,7 @@ mod tests {
         assert_eq!(share(10), tenth);
         assert!(tenth.iter().all(|id| is_rolled_out(id, 11)), "who is in stays in");
         let config = RouterConfig { team_rollout_percent: 0, ..RouterConfig::default() };
-        let routing = route(&task(json!({"type": "deploy"})), &config);
+        let routing = route(&task(json!({"type": "deploy"})), &config, None);
         assert_eq!((routing.decision, routing.fallback), (Decision::Single, true), "{}", routing.reason);
     }
 }

@@ -1,6 +1,7 @@
 //! The worker: claims tasks of the queue, has each done by the one loop there is, and says what came of it.
 
 mod attempt;
+mod deliver;
 mod place;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,9 @@ use tollgate_shared::error_chain::Chain;
 use tollgate_shared::money::Money;
 use tollgate_shared::sandbox::Setting;
 
+use self::deliver::Deliveries;
 use crate::config::House;
+use crate::queue::alarm::Alarm;
 use crate::queue::lease::{Lease, Settlement};
 use crate::queue::store::{Queue, QueueError};
 use crate::task::drive::Stop;
@@ -54,6 +57,7 @@ pub struct Worker {
     name: String,
     place: String,
     sandbox: Setting,
+    deliveries: Option<Deliveries>,
     stopping: AtomicBool,
     stopped: Notify,
     tasks: Mutex<Vec<Stop>>,
@@ -74,6 +78,8 @@ pub struct Summary {
     pub given_back: usize,
     /// Tasks that were a team's to do, and that one agent did.
     pub fallbacks: usize,
+    /// Whether it ended while an alarm stopped all work.
+    pub stopped: bool,
 }
 
 impl Worker {
@@ -91,8 +97,10 @@ impl Worker {
         let place = tokio::task::spawn_blocking(move || place::of(&state)).await??;
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let name = format!("{host}:{}", std::process::id());
+        let deliveries = Deliveries::of(&queue)?;
         Ok(Self {
             house,
+            deliveries,
             queue,
             name,
             place,
@@ -129,6 +137,8 @@ impl Worker {
         let mut summary = Summary::default();
         let mut running = FuturesUnordered::new();
         let mut prune = tokio::time::interval(PRUNE_EVERY);
+        let mut told_why = false;
+        let deliveries = self.deliveries.clone().map(Deliveries::start);
         loop {
             let mut is_empty = false;
             while !is_empty && running.len() < parallel && !self.is_stopping() {
@@ -141,7 +151,19 @@ impl Worker {
                     }
                 }
             }
+            if is_empty {
+                let alarm = self.stops_work().await;
+                summary.stopped = alarm.is_some();
+                // Said once each time that work stops, not with every look.
+                if let Some(alarm) = alarm.as_ref().filter(|_| !told_why) {
+                    tell(&format!("nothing is claimed: {}; `orchestrator queue breaker --reset` goes on", alarm.note));
+                }
+                told_why = alarm.is_some();
+            }
             if running.is_empty() && (self.is_stopping() || (once && is_empty)) {
+                if let Some(deliveries) = deliveries {
+                    deliveries.end().await;
+                }
                 return Ok(summary);
             }
             // Only who has room looks again.
@@ -151,6 +173,17 @@ impl Worker {
                 () = tokio::time::sleep(self.house.queue.poll()), if has_room => {}
                 () = self.stopped.notified() => {}
                 _ = prune.tick() => self.prune().await,
+            }
+        }
+    }
+
+    /// Returns what stops all work, if anything does.
+    async fn stops_work(&self) -> Option<Alarm> {
+        match self.queue.alarms().await {
+            Ok(alarms) => alarms.into_iter().find(|alarm| alarm.name.stops_work()),
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "it is not known whether work is stopped");
+                None
             }
         }
     }

@@ -19,4 +19,5 @@ mod readme;
 mod sandbox;
 mod schemas;
 mod task;
+mod terminal;
 mod worker;

@@ -1,5 +1,6 @@
 //! The work queue: files in and out, and one behaviour on two engines.
 
+mod alarms;
 pub(crate) mod engines;
 mod events;
 mod files;

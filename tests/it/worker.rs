@@ -1,5 +1,6 @@
 //! `orchestrator worker`: the backlog is done, blocked with a reason or waiting for a person, whatever happens to workers.
 
+mod alerts;
 mod backlog;
 mod killed;
 mod operations;

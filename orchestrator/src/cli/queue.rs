@@ -1,5 +1,6 @@
 //! `orchestrator queue`.
 
+mod alarms;
 mod files;
 
 use std::path::PathBuf;
@@ -114,6 +115,33 @@ pub(super) enum QueueCommand {
         /// Say what would be done, and do nothing
         #[arg(long)]
         dry_run: bool,
+    },
+    /// Show what is not as it should be with all tasks, and whether that stops work
+    Breaker {
+        /// Let workers claim tasks again, after an alarm that stopped work
+        #[arg(long)]
+        reset: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show whether teams do tasks, and whether they were turned off because they completed too little or cost too much
+    Rollout {
+        /// Let teams do tasks again
+        #[arg(long)]
+        reset: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what each webhook was sent, waits for and did not take
+    Webhooks {
+        /// Send at once what waits for it or was given up
+        #[arg(long, value_name = "NAME")]
+        retry: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Write a task to begin from
     Template {
@@ -236,6 +264,9 @@ pub(super) async fn run(house: &House, command: QueueCommand) -> anyhow::Result<
             let (import, removed) = queue.roll_back_import(id.as_deref()).await?;
             print(&format!("{import} is rolled back: {removed} tasks are out of the queue\n"));
         }
+        QueueCommand::Breaker { reset, json } => return alarms::breaker(&queue, reset, json).await,
+        QueueCommand::Rollout { reset, json } => return alarms::rollout(house, &queue, reset, json).await,
+        QueueCommand::Webhooks { retry, json } => alarms::webhooks(&queue, retry.as_deref(), json).await?,
         QueueCommand::Template { .. } => {}
     }
     Ok(ExitCode::SUCCESS)

@@ -33,6 +33,7 @@ enum RouteFormat {
 }
 
 pub(super) async fn run(house: &House, arguments: &RouteArguments) -> anyhow::Result<ExitCode> {
+    let mut teams_off = None;
     let tasks: Vec<Task> = if Path::new(&arguments.task).exists() {
         let path = Path::new(&arguments.task).to_owned();
         // What a task depends on says nothing about who does it.
@@ -42,10 +43,11 @@ pub(super) async fn run(house: &House, arguments: &RouteArguments) -> anyhow::Re
         let queue = Queue::open(&house.queue, &house.state_dir).await?;
         let entry = queue.find(&arguments.task).await?;
         let missing = || format!("`{}` is neither a task of the queue nor a file", arguments.task);
+        teams_off = queue.teams_off().await?;
         vec![entry.with_context(missing)?.task]
     };
     let routed: Vec<(String, Value)> =
-        tasks.iter().map(|task| (task.id.clone(), json!(route(task, &house.router)))).collect();
+        tasks.iter().map(|task| (task.id.clone(), json!(route(task, &house.router, teams_off.as_deref())))).collect();
     if arguments.format == RouteFormat::Json {
         let rows: Vec<Value> = routed
             .into_iter()

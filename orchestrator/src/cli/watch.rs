@@ -1,5 +1,8 @@
 //! `orchestrator watch`.
 
+mod screen;
+
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,6 +22,9 @@ pub(super) struct WatchArguments {
     /// One JSON object a line
     #[arg(long)]
     json: bool,
+    /// One line for each event, on a terminal too
+    #[arg(long)]
+    lines: bool,
     /// From this instant on (RFC 3339, UTC); the last ten minutes when left out
     #[arg(long, value_name = "INSTANT")]
     since: Option<Timestamp>,
@@ -31,6 +37,11 @@ pub(super) async fn run(house: &House, arguments: &WatchArguments) -> anyhow::Re
     let queue = Queue::open(&house.queue, &house.state_dir).await?;
     let since = arguments.since.unwrap_or_else(|| Timestamp::now() - SignedDuration::from_mins(10));
     let mut follower = queue.follow(since);
+    let is_screen = !(arguments.json || arguments.once || arguments.lines) && std::io::stdout().is_terminal();
+    if is_screen && std::io::stdin().is_terminal() {
+        screen::run(&queue, follower).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
     loop {
         let events = follower.next().await?;
         let is_all = events.is_empty();

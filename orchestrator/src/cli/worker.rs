@@ -53,6 +53,6 @@ pub(super) async fn run(house: &House, arguments: &WorkerArguments) -> anyhow::R
     let tell = |line: &str| print(&format!("{}\n", printable(line)));
     let summary = worker.run(arguments.parallel, arguments.once, &tell).await?;
     print(&format!("{}\n", serde_json::to_string(&summary)?));
-    let all = summary.blocked + summary.needs_person + summary.given_back == 0;
+    let all = summary.blocked + summary.needs_person + summary.given_back == 0 && !summary.stopped;
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NOT_AS_EXPECTED) })
 }

@@ -8,6 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tollgate_shared::money::Money;
 
+use super::alarm::AlertConfig;
+use super::webhook::WebhookConfig;
+
 /// The table `[queue]`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -43,6 +46,10 @@ pub struct QueueConfig {
     pub events_days_max: u32,
     /// How many events are kept, besides those of tasks that are under way.
     pub events_max: u64,
+    /// From where on something is not as it should be.
+    pub alerts: AlertConfig,
+    /// Who is told of events.
+    pub webhooks: BTreeMap<String, WebhookConfig>,
 }
 
 impl Default for QueueConfig {
@@ -61,6 +68,8 @@ impl Default for QueueConfig {
             poll_ms: 2_000,
             events_days_max: 30,
             events_max: 100_000,
+            alerts: AlertConfig::default(),
+            webhooks: BTreeMap::new(),
         }
     }
 }

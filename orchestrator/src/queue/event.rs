@@ -150,7 +150,7 @@ fn event(row: &dyn Columns) -> Result<Event, sqlx::Error> {
 
 /// Returns what follows the instant in the id of the next event: of two in one millisecond the later one of this process is
 /// behind the earlier.
-fn id_end() -> Result<String, QueueError> {
+pub(super) fn id_end() -> Result<String, QueueError> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let mut random = [0; 5];
     getrandom::fill(&mut random).map_err(|error| QueueError::Statement(error.to_string()))?;
@@ -158,7 +158,7 @@ fn id_end() -> Result<String, QueueError> {
 }
 
 /// Returns what is before every id of `ms` and behind every earlier one.
-fn id_start(ms: i64) -> String {
+pub(super) fn id_start(ms: i64) -> String {
     format!("{:013}", ms.max(0))
 }
 
@@ -168,7 +168,8 @@ impl Queue {
         let clock = step.clock();
         let sql = format!(
             "INSERT INTO queue_event ({COLUMNS})
-             SELECT CAST(now AS TEXT) || $1, now, $2, $3, $4, $5, $6, $7, $8 FROM (SELECT {clock} AS now) AS clock"
+             SELECT CAST(now AS TEXT) || $1, now, $2, $3, $4, $5, $6, $7, $8 FROM (SELECT {clock} AS now) AS clock
+             RETURNING {COLUMNS}"
         );
         for news in news {
             let values = [
@@ -181,7 +182,9 @@ impl Queue {
                 news.cost.map(|cost| cost.to_string()).unwrap_or_default().into(),
                 news.data.to_string().into(),
             ];
-            step.execute(&sql, &values).await?;
+            for event in step.fetch(&sql, &values, event).await? {
+                self.post(step, &event).await?;
+            }
         }
         Ok(())
     }
@@ -205,8 +208,8 @@ impl Queue {
         Follower { queue: self.clone(), cursor, seen: BTreeSet::new() }
     }
 
-    /// Takes out events that are older than `days` or more than `count`, never those of tasks that are under way; returns how
-    /// many.
+    /// Takes out events that are older than `days` or more than `count`, never those of tasks that are under way, and what
+    /// neither rates nor webhooks need any more; returns how many events.
     ///
     /// # Errors
     ///
@@ -226,6 +229,8 @@ impl Queue {
             let now = self.database.execute(sql, &[end.as_str().into(), PRUNED_AT_ONCE.into()]).await?;
             pruned += now;
             if now < PRUNED_AT_ONCE.unsigned_abs() {
+                self.prune_outcomes().await?;
+                self.prune_deliveries().await?;
                 return Ok(pruned);
             }
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tollgate_shared::money::Money;
 
+use super::alarm::{NOTHING_STOPS_WORK, Outcome};
 use super::database::Changes;
 use super::event::{EventKind, News, costs};
 use super::store::{COLUMNS, Entry, Queue, QueueError, entry, note_down};
@@ -60,7 +61,8 @@ impl Settlement {
 
 impl Queue {
     /// Claims the next task: one whose worker is gone, to go on where that was; else of those whose dependencies are done the
-    /// most urgent, of these the oldest. `place` is the state folder with the sessions that this worker can go on with.
+    /// most urgent, of these the oldest; none while an alarm stops work. `place` is the state folder with the sessions that
+    /// this worker can go on with.
     ///
     /// # Errors
     ///
@@ -75,14 +77,14 @@ impl Queue {
             "UPDATE queue_task SET token = token + 1, worker = $1, lease_until = $2, updated_at = $3,
                  lost = lost + CASE WHEN lease_until > 0 THEN 1 ELSE 0 END
              WHERE id = (SELECT id FROM queue_task
-                         WHERE status = 'in_progress' AND lease_until <= $3 AND (place = '' OR place = $4)
+                         WHERE status = 'in_progress' AND lease_until <= $3 AND (place = '' OR place = $4) AND {NOTHING_STOPS_WORK}
                          ORDER BY priority, created_at, position LIMIT 1 {skipping})
              RETURNING {COLUMNS}"
         );
         let ready = format!(
             "UPDATE queue_task SET status = 'in_progress', token = token + 1, worker = $1, lease_until = $2, updated_at = $3,
                  lost = 0, session = '', place = ''
-             WHERE id = (SELECT id FROM queue_task WHERE status = 'pending' AND open_dependencies = 0
+             WHERE id = (SELECT id FROM queue_task WHERE status = 'pending' AND open_dependencies = 0 AND {NOTHING_STOPS_WORK}
                          ORDER BY priority, created_at, position LIMIT 1 {skipping})
              RETURNING {COLUMNS}"
         );
@@ -182,11 +184,15 @@ impl Queue {
         let sql = "UPDATE queue_task SET updated_at = $3 WHERE id = $1 AND token = $2 AND status = 'in_progress'";
         self.fence(&mut step, lease, sql, &[now.into()]).await?;
         let Some(progress) = progress(&mut step, id).await? else { return Ok(()) };
+        // Whoever goes on with an attempt hears anew of what its members cost.
+        let cost = cost.max(progress.spent);
         let task = lease.entry.spent_usd + cost;
         let is_near = task.times(100) >= budget.times(WARNING_PERCENT);
         let sql = "UPDATE queue_progress SET spent_usd = $2, warned = $3 WHERE task = $1";
         let warned = progress.warned || is_near;
         step.execute(sql, &[id.into(), cost.to_string().into(), i64::from(warned).into()]).await?;
+        let (before, after) = (lease.entry.cost_usd + progress.spent, lease.entry.cost_usd + cost);
+        self.count_cost(&mut step, id, before, after, now).await?;
         let data = costs(cost, task, Some(budget));
         let mut news = vec![News::of(id, "spent", "").kind(EventKind::CostUpdate).cost(cost).data(data.clone())];
         let note = format!("${} of ${} are spent", task.normalized(), budget.normalized());
@@ -252,7 +258,16 @@ impl Queue {
         }
         let mut news = vec![News::of(id, what, note)];
         let altogether = before.cost_usd + cost;
-        let sum = format!("the attempt cost ${}, the task so far ${}", cost.normalized(), altogether.normalized());
+        let sum = told(cost, altogether);
+        if !goes_on {
+            let known = progress.as_ref().map_or(Money::ZERO, |progress| progress.spent);
+            self.count_cost(&mut step, id, before.cost_usd + known, altogether, now).await?;
+            if matches!(what, "completed" | "blocked" | "failed") {
+                let (attempts, who) = attempt_of(&mut step, id).await?;
+                let outcome = Outcome { task: id, what, who, attempts, cost };
+                self.count_outcome(&mut step, &outcome, now).await?;
+            }
+        }
         if let Some(progress) = progress {
             let sql = "UPDATE queue_progress SET session = '', phase = '', spent_usd = '0' WHERE task = $1";
             step.execute(sql, &[id.into()]).await?;
@@ -306,13 +321,32 @@ impl Queue {
 const PHASE_LENGTH_MAX: usize = 80;
 
 /// How far an attempt is.
-struct Progress {
-    session: String,
-    spent: Money,
+pub(super) struct Progress {
+    pub(super) session: String,
+    pub(super) spent: Money,
     warned: bool,
 }
 
-async fn progress(step: &mut Changes, id: &str) -> Result<Option<Progress>, QueueError> {
+/// Says what an attempt cost, and its task with it.
+pub(super) fn told(attempt: Money, task: Money) -> String {
+    format!("the attempt cost ${}, the task so far ${}", attempt.normalized(), task.normalized())
+}
+
+/// Returns which attempt of the task `id` it is, and who makes it.
+async fn attempt_of(step: &mut Changes, id: &str) -> Result<(i64, &'static str), QueueError> {
+    let read = |row: &dyn super::database::Columns| Ok((row.whole(0)?, row.text(1)?));
+    let sql = "SELECT attempts, routing FROM queue_task WHERE id = $1";
+    let (attempts, routing) = step.fetch(sql, &[id.into()], read).await?.pop().unwrap_or_default();
+    let routing: Value = serde_json::from_str(&routing).unwrap_or_default();
+    let who = match (routing["decision"] == json!("team"), routing["fallback"] == json!(true)) {
+        (true, false) => "team",
+        (true, true) => "fallback",
+        (false, _) => "single",
+    };
+    Ok((attempts, who))
+}
+
+pub(super) async fn progress(step: &mut Changes, id: &str) -> Result<Option<Progress>, QueueError> {
     let sql = "SELECT session, spent_usd, warned FROM queue_progress WHERE task = $1";
     let read = |row: &dyn super::database::Columns| {
         Ok(Progress {

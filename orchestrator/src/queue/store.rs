@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -9,11 +10,13 @@ use serde_json::{Map, Value, json};
 use tollgate_shared::money::Money;
 use tollgate_shared::state_dir::StateDir;
 
+use super::alarm::AlertConfig;
 use super::config::QueueConfig;
 use super::database::{Changes, Columns, Database};
 use super::event::{NOTE_LENGTH_MAX, News};
 use super::file::{self, Batch, Item};
 use super::task::{Status, Task};
+use super::webhook::Webhooks;
 
 /// The name of the file in the state folder.
 const FILE_NAME: &str = "queue.db";
@@ -56,6 +59,8 @@ impl From<sqlx::Error> for QueueError {
 #[derive(Clone, Debug)]
 pub struct Queue {
     pub(super) database: Database,
+    pub(super) alerts: AlertConfig,
+    pub(super) webhooks: Arc<Webhooks>,
 }
 
 /// A task in the queue.
@@ -214,8 +219,9 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`QueueError::Unavailable`].
+    /// [`QueueError::Unavailable`], or [`QueueError::Refused`] with what is wrong with a webhook.
     pub async fn open(config: &QueueConfig, state_dir: &StateDir) -> Result<Self, QueueError> {
+        let webhooks = Arc::new(Webhooks::read(&config.webhooks)?);
         let database = match &config.url {
             Some(url) => Database::postgres(url).await?,
             None => {
@@ -227,7 +233,7 @@ impl Queue {
                 Database::sqlite(&folder.join(FILE_NAME)).await?
             }
         };
-        Ok(Self { database })
+        Ok(Self { database, alerts: config.alerts.clone(), webhooks })
     }
 
     /// Returns the instant by the queue's clock, in milliseconds since 1970.
@@ -411,80 +417,6 @@ impl Queue {
         self.publish(&mut step, &[News::of("", "rolled_back", &note).data(json!({ "import": import }))]).await?;
         step.commit().await?;
         Ok((import, removed))
-    }
-
-    /// Lets a task run that is blocked, cancelled or waits for a person: with new attempts, and a budget of its own again.
-    ///
-    /// # Errors
-    ///
-    /// [`QueueError::Unknown`], or [`QueueError::Refused`] with where the task is.
-    pub async fn retry(&self, id: &str) -> Result<(), QueueError> {
-        let sql = "UPDATE queue_task SET status = 'pending', attempts = 0, lost = 0, spent_usd = '0', session = '', place = '',
-                   reason = '', released = 1, updated_at = $2
-                   WHERE id = $1 AND status IN ('blocked', 'cancelled', 'needs_person')";
-        self.decide(id, sql, &[], "retried", "a person lets it run", "is blocked, cancelled or waits for a person")
-            .await
-    }
-
-    /// Blocks a task; a worker that has it stops.
-    ///
-    /// # Errors
-    ///
-    /// [`QueueError::Unknown`], or [`QueueError::Refused`] with where the task is.
-    pub async fn block(&self, id: &str, reason: &str) -> Result<(), QueueError> {
-        self.take_away(id, "blocked", reason).await
-    }
-
-    /// Cancels a task; a worker that has it stops.
-    ///
-    /// # Errors
-    ///
-    /// [`QueueError::Unknown`], or [`QueueError::Refused`] with where the task is.
-    pub async fn cancel(&self, id: &str, reason: &str) -> Result<(), QueueError> {
-        self.take_away(id, "cancelled", reason).await
-    }
-
-    /// Puts a completed task out of lists.
-    ///
-    /// # Errors
-    ///
-    /// [`QueueError::Unknown`], or [`QueueError::Refused`] with where the task is.
-    pub async fn archive(&self, id: &str) -> Result<(), QueueError> {
-        let sql = "UPDATE queue_task SET status = 'archived', updated_at = $2 WHERE id = $1 AND status = 'completed'";
-        self.decide(id, sql, &[], "archived", "", "is completed").await
-    }
-
-    async fn take_away(&self, id: &str, status: &str, reason: &str) -> Result<(), QueueError> {
-        // The token grows: whatever the worker that has it still writes is refused.
-        let sql = "UPDATE queue_task SET status = $3, reason = $4, token = token + 1, worker = '', lease_until = 0, updated_at = $2
-                   WHERE id = $1 AND status IN ('pending', 'in_progress', 'blocked', 'needs_person')";
-        let open = "is neither completed nor cancelled";
-        self.decide(id, sql, &[status.into(), reason.into()], status, reason, open).await
-    }
-
-    async fn decide(
-        &self,
-        id: &str,
-        sql: &str,
-        more: &[super::database::Value],
-        what: &str,
-        note: &str,
-        needed: &str,
-    ) -> Result<(), QueueError> {
-        let now = self.now_ms().await?;
-        let mut step = self.database.begin().await?;
-        let mut values: Vec<super::database::Value> = vec![id.into(), now.into()];
-        values.extend(more.iter().cloned());
-        if step.execute(sql, &values).await? == 0 {
-            drop(step);
-            let entry = self.find(id).await?.ok_or_else(|| QueueError::Unknown(id.to_owned()))?;
-            return Err(QueueError::Refused(format!("{id} is {}; this is for a task that {needed}", entry.status)));
-        }
-        note_down(&mut step, id, now, what, note).await?;
-        // Whoever decides about a task decides about its attempt too.
-        step.execute("DELETE FROM queue_progress WHERE task = $1", &[id.into()]).await?;
-        self.publish(&mut step, &[News::of(id, what, note)]).await?;
-        step.commit().await
     }
 }
 

@@ -88,7 +88,8 @@ impl Attempt<'_> {
     /// Begins a new attempt, unless it is not one agent's to make.
     async fn begin(&self, store: &Store) -> anyhow::Result<Attempted> {
         let (worker, entry) = (self.worker, &self.lease.entry);
-        let routing = route(&entry.task, &worker.house.router);
+        let teams_off = worker.queue.teams_off().await?;
+        let routing = route(&entry.task, &worker.house.router, teams_off.as_deref());
         let waits = routing.decision == Decision::Human && !entry.released;
         worker.queue.route(self.lease, &json!(routing)).await?;
         if waits {

@@ -1,12 +1,11 @@
 //! People approve, and nobody else.
 
-use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 use sqlx::{Connection, SqliteConnection};
 use tollgate_tests::mcp_process::McpProcess;
@@ -14,6 +13,7 @@ use tollgate_tests::world::program;
 
 use super::people::{PRODUCTION, People, approved, decisions, desk, last_decision, request, terms};
 use super::world::{World, dist, history};
+use crate::terminal::Terminal;
 
 async fn tamper(world: &World, sql: &'static str) {
     let file = world.work().join(".tollgate/deploy.db");
@@ -99,43 +99,6 @@ async fn signature_is_one_that_ssh_keygen_verifies() {
         assert!(!verify("git", &text));
         assert!(!verify("tollgate-deploy", &[&text[..], b" "].concat()));
         server.ok("deploy", dist("prod", version)).await;
-    }
-}
-
-/// A pseudo-terminal, from the side of the person.
-struct Terminal {
-    person: File,
-    name: String,
-}
-
-impl Terminal {
-    fn open() -> Self {
-        let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-        grantpt(&person).unwrap();
-        unlockpt(&person).unwrap();
-        let name = ptsname(&person, Vec::new()).unwrap().into_string().unwrap();
-        Self { person: person.into(), name }
-    }
-
-    /// The side of the program.
-    fn side(&self) -> File {
-        File::options().read(true).write(true).open(&self.name).unwrap()
-    }
-
-    fn type_line(&self, line: &str) {
-        writeln!(&self.person, "{line}").unwrap();
-    }
-
-    /// What the program wrote and the terminal echoed, once the program has ended.
-    fn shown(&self) -> String {
-        rustix::io::ioctl_fionbio(&self.person, true).unwrap();
-        let mut shown = Vec::new();
-        let mut buffer = [0; 4096];
-        // Ends with an error: nothing more is there, or nobody is on the other side.
-        while let Ok(count @ 1..) = (&self.person).read(&mut buffer) {
-            shown.extend_from_slice(&buffer[..count]);
-        }
-        String::from_utf8_lossy(&shown).into_owned()
     }
 }
 

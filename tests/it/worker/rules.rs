@@ -42,8 +42,7 @@ fn tasks_end_completed_blocked_with_a_reason_or_waiting_for_a_person() {
         ],
     );
     let (summary, code) = drain(&world);
-    let expected =
-        json!({"completed": 3, "blocked": 5, "needs_person": 1, "failed": 1, "given_back": 0, "fallbacks": 1});
+    let expected = json!({"completed": 3, "blocked": 5, "needs_person": 1, "failed": 1, "given_back": 0, "fallbacks": 1, "stopped": false});
     assert_eq!((&summary, code), (&expected, 1), "{}", world.text(&["queue", "list", "--all"]));
     for (id, status, reason) in [
         ("good", "completed", ""),
@@ -80,7 +79,10 @@ fn tasks_end_completed_blocked_with_a_reason_or_waiting_for_a_person() {
     world.text(&["queue", "retry", "yours", "tired"]);
     assert_eq!(
         drain(&world),
-        (json!({"completed": 2, "blocked": 0, "needs_person": 0, "failed": 0, "given_back": 0, "fallbacks": 0}), 0)
+        (
+            json!({"completed": 2, "blocked": 0, "needs_person": 0, "failed": 0, "given_back": 0, "fallbacks": 0, "stopped": false}),
+            0
+        )
     );
 }
 
