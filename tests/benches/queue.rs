@@ -1,11 +1,19 @@
 //! The queue on SQLite and PostgreSQL: what adding, claiming and completing a task takes, with few and many tasks waiting,
-//! beside the three bare statements that any queue in a table needs.
+//! beside the three bare statements that any queue in a table needs, and beside apalis.
+//!
+//! apalis hands tasks to a worker as it likes, so of it only adding is timed alone: what is left of its time for a task is for
+//! claiming and completing it, by one worker that claims one at a time, as ours do, and by one that claims a hundred.
 //!
 //! `cargo bench -p tollgate-tests --bench queue`; the figures of record are in docs/benchmarks.md.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::float_arithmetic, reason = "a benchmark prints ratios")]
 
 use std::time::{Duration, Instant};
 
+use apalis_core::backend::TaskSink;
+use apalis_core::worker::builder::WorkerBuilder;
+use apalis_core::worker::context::WorkerContext;
+use apalis_postgres::PostgresStorage;
+use apalis_sqlite::SqliteStorage;
 use orchestrator::queue::config::QueueConfig;
 use orchestrator::queue::file::{Batch, Item};
 use orchestrator::queue::lease::Settlement;
@@ -111,6 +119,51 @@ macro_rules! bare {
     }};
 }
 
+/// Measures a storage of apalis, claiming `batch` at a time; the engines differ in type and in nothing else.
+macro_rules! apalis {
+    ($engine:literal, $storage:ident, $config:path, $pool:expr, $batch:expr, $bare:expr) => {{
+        let pool = $pool;
+        $storage::setup(&pool).await.unwrap();
+        let config = <$config>::default().queue("bench").batch_size($batch);
+        let mut storage = $storage::<usize>::new(&pool).with_config(config);
+        let mut adding = Vec::new();
+        for round in 0..ROUNDS {
+            let begun = Instant::now();
+            storage.push(round).await.unwrap();
+            adding.push(begun.elapsed());
+        }
+        let left = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(ROUNDS));
+        let counted = std::sync::Arc::clone(&left);
+        let worker = WorkerBuilder::new("bench").backend(storage).build(move |_: usize, worker: WorkerContext| {
+            let counted = std::sync::Arc::clone(&counted);
+            async move {
+                if counted.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 1 {
+                    worker.stop()?;
+                }
+                Ok::<(), apalis_core::error::BoxDynError>(())
+            }
+        });
+        let begun = Instant::now();
+        worker.run().await.unwrap();
+        let each = begun.elapsed() / u32::try_from(ROUNDS).unwrap();
+        assert_eq!(left.load(std::sync::atomic::Ordering::Relaxed), 0);
+        adding.sort_unstable();
+        let (add, bare): (Duration, &[Duration; 3]) = (adding[ROUNDS / 2], $bare);
+        let micros = |time: Duration| time.as_secs_f64() * 1e6;
+        println!(
+            "{:<9} {:<18} add {:>7.0} us  claim and complete {:>16.0} us  {:>6.0} tasks/s  ({:.1}x {:.1}x of plain SQL)",
+            $engine,
+            format!("apalis, by {}", $batch),
+            micros(add),
+            micros(each),
+            1.0 / (add + each).as_secs_f64(),
+            micros(add) / micros(bare[0]),
+            micros(each) / micros(bare[1] + bare[2])
+        );
+        pool.close().await;
+    }};
+}
+
 fn print(engine: &str, what: &str, times: &mut Times, bare: Option<&[Duration; 3]>) {
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
     let all: [Duration; 3] = [times.median(0), times.median(1), times.median(2)];
@@ -142,6 +195,11 @@ async fn sqlite() {
     let mut bare = bare!(pool, "");
     let medians = [bare.median(0), bare.median(1), bare.median(2)];
     print("sqlite", "plain SQL", &mut bare, None);
+    for batch in [1, 100] {
+        let folder = TempDir::new().unwrap();
+        let pool = SqlitePool::connect_with(options(&folder.path().join("apalis.db"))).await.unwrap();
+        apalis!("sqlite", SqliteStorage, apalis_sqlite::Config, pool, batch, &medians);
+    }
     let mut claims = Vec::new();
     for waiting in WAITING {
         let folder = TempDir::new().unwrap();
@@ -176,6 +234,11 @@ async fn postgres() {
     let mut bare = bare!(pool, "FOR UPDATE SKIP LOCKED");
     let medians = [bare.median(0), bare.median(1), bare.median(2)];
     print("postgres", "plain SQL", &mut bare, None);
+    for batch in [1, 100] {
+        let url = create(format!("apalis_{}_{batch}", std::process::id())).await;
+        let pool = PgPool::connect_with(url.parse::<PgConnectOptions>().unwrap()).await.unwrap();
+        apalis!("postgres", PostgresStorage, apalis_postgres::Config, pool, batch, &medians);
+    }
     let mut claims = Vec::new();
     for waiting in WAITING {
         let url = create(format!("bench_{}_{waiting}", std::process::id())).await;
