@@ -1,6 +1,7 @@
 //! Tables for people, JSON and CSV for programs.
 
 pub mod costs;
+pub mod forecast;
 pub mod outcome;
 pub mod queue;
 pub mod run;

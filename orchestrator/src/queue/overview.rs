@@ -7,6 +7,9 @@ use tollgate_shared::money::Money;
 use super::database::Columns;
 use super::store::{COLUMNS, Entry, Queue, QueueError, entry};
 
+/// How many tasks a forecast looks back on.
+const HISTORY_MAX: i64 = 5_000;
+
 /// A task and how far it is.
 #[derive(Clone, Debug)]
 pub struct Glance {
@@ -55,6 +58,19 @@ impl Queue {
             })
         };
         self.database.fetch(&sql, &[limit.into()], read).await
+    }
+
+    /// Returns the latest tasks that are over and cost something, for what is to be expected of others.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError::Statement`].
+    pub async fn history(&self) -> Result<Vec<Entry>, QueueError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM queue_task WHERE status IN ('completed', 'archived', 'blocked', 'cancelled') AND cost_usd <> '0'
+             ORDER BY updated_at DESC, position LIMIT $1"
+        );
+        self.database.fetch(&sql, &[HISTORY_MAX.into()], entry).await
     }
 
     /// Returns how many tasks there are and what they cost today.

@@ -12,7 +12,7 @@ use tollgate_shared::state_dir::StateDir;
 use super::{CallRecord, History, Message, Session, VerdictRecord};
 
 /// The name of the file in the state folder.
-const FILE_NAME: &str = "sessions.db";
+pub(crate) const FILE_NAME: &str = "sessions.db";
 
 /// How long one process waits for the others.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
@@ -158,6 +158,23 @@ impl Store {
                 .prepare("SELECT body FROM session WHERE archived = 0 OR ? ORDER BY updated_at DESC, id LIMIT 1000")?;
             let rows = query.query_map([archived], |row| row.get::<_, String>(0))?;
             rows.map(|body| parse(&body?)).collect()
+        })
+        .await
+    }
+
+    /// Returns in which repository each session is, archived ones included.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn repositories(&self) -> Result<Vec<(String, PathBuf)>, StoreError> {
+        self.with(|connection| {
+            let mut query = connection.prepare("SELECT id, json_extract(body, '$.repository') FROM session")?;
+            let rows = query.query_map([], |row| {
+                let path: Option<String> = row.get(1)?;
+                Ok((row.get(0)?, PathBuf::from(path.unwrap_or_default())))
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
         })
         .await
     }

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tollgate_shared::money::Money;
 use tollgate_tests::world::{orchestrator_in, repository_root};
 
 fn succeed(command: &mut Command) -> String {
@@ -105,4 +106,29 @@ fn backlog_of_the_demo_ends_as_its_table_says() {
         table.ends_with(&format!("5 of 8 completed, worth $134.99; everything cost ${total}\n")),
         "{table}\n{costs:#}"
     );
+    // All of it was one repository's, also as compared with the time before, when there was nothing.
+    let by_project: Value =
+        serde_json::from_str(&run(&["costs", "--by", "project", "--trend", "--format", "json"])).unwrap();
+    assert_eq!(by_project["groups"]["bookshop"]["amount"], costs["total"]["amount"], "{by_project:#}");
+    assert_eq!(by_project["trend"]["bookshop"], json!({"share_permille": 1000, "change_percent": null}));
+    assert_eq!(by_project["before"]["total"]["calls"], 0);
+    let trend = run(&["costs", "--by", "project", "--trend"]);
+    assert!(trend.contains("share") && trend.contains("100.0 %") && trend.contains("new"), "{trend}");
+    let calls = run(&["costs", "--since", "1h", "--trend", "--format", "csv"]);
+    assert!(calls.lines().all(|line| line.split(',').count() == 11), "{calls}");
+    // What a bug will cost, by the two there were.
+    let forecast: Value = serde_json::from_str(&run(&["costs", "--forecast", "bug", "--format", "json"])).unwrap();
+    let bugs: Vec<&Value> =
+        report.iter().filter(|row| ["BUG-2", "BUG-7"].contains(&row["id"].as_str().unwrap())).collect();
+    let cost = |row: &Value| row["cost_usd"].as_str().unwrap().parse::<Money>().unwrap();
+    let sum: Money = bugs.iter().map(|row| cost(row)).sum();
+    let of = |name: &str| forecast["types"].as_array().unwrap().iter().map(|one| one[name].clone()).collect::<Vec<_>>();
+    assert!(of("type").iter().all(|kind| kind == "bug"), "{forecast:#}");
+    let tasks: u64 = of("tasks").iter().map(|tasks| tasks.as_u64().unwrap()).sum();
+    assert!(tasks >= 2 && sum > Money::ZERO, "{forecast:#}");
+    let most = of("max_usd").iter().map(|most| most.as_str().unwrap().parse::<Money>().unwrap()).max();
+    assert_eq!(most, bugs.iter().map(|row| cost(row)).max(), "{forecast:#}");
+    assert!(run(&["costs", "--forecast"]).lines().count() > 4);
+    let unknown = orchestrator_in(&shop.path()).args(["costs", "--forecast", "bugs"]).output().unwrap();
+    assert!(!unknown.status.success() && String::from_utf8_lossy(&unknown.stderr).contains("is none of"));
 }
