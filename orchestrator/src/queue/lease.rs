@@ -264,6 +264,9 @@ impl Queue {
             self.count_cost(&mut step, id, before.cost_usd + known, altogether, now).await?;
             if matches!(what, "completed" | "blocked" | "failed") {
                 let (attempts, who) = attempt_of(&mut step, id).await?;
+                // Who was never begun with is nobody's failure but the task's.
+                let is_attempt = progress.as_ref().is_some_and(|progress| !progress.session.is_empty());
+                let who = if is_attempt { who } else { "single" };
                 let outcome = Outcome { task: id, what, who, attempts, cost };
                 self.count_outcome(&mut step, &outcome, now).await?;
             }

@@ -186,9 +186,14 @@ async fn teams_that_complete_too_little_or_cost_too_much_are_turned_off() {
             };
             let engine = engine(one, alerts);
             let queue = engine.open().await;
-            let tasks: Vec<_> = (0..9).map(|number| task(&format!("t{number}"), json!({}))).collect();
+            let tasks: Vec<_> = (0..12).map(|number| task(&format!("t{number}"), json!({}))).collect();
             add(&queue, &tasks).await.unwrap();
-            // What one agent does says nothing about teams.
+            // Neither does a task say anything about teams that they never began with, nor what one agent does.
+            for _ in 0..3 {
+                let lease = queue.claim("w", "here", LEASE).await.unwrap().unwrap();
+                queue.route(&lease, &json!({"decision": "team", "reason": "r"})).await.unwrap();
+                queue.settle(&lease, &Settlement::Blocked("no budget".into()), Money::ZERO).await.unwrap();
+            }
             for _ in 0..3 {
                 let lease = attempt(&queue, "single").await;
                 queue.settle(&lease, &Settlement::Blocked("no".into()), usd("9")).await.unwrap();
