@@ -143,7 +143,10 @@ impl Worker {
             let mut is_empty = false;
             while !is_empty && running.len() < parallel && !self.is_stopping() {
                 match self.queue.claim(&self.name, &self.place, self.house.queue.lease()).await {
-                    Ok(Some(lease)) => running.push(self.work(lease, tell)),
+                    Ok(Some(lease)) => {
+                        (told_why, summary.stopped) = (false, false);
+                        running.push(self.work(lease, tell));
+                    }
                     Ok(None) => is_empty = true,
                     Err(error) => {
                         tracing::warn!(error = %Chain(&error), "no task can be claimed");

@@ -155,7 +155,8 @@ impl Queue {
             reset.extend(step.fetch(sql, &[name.as_str().into()], alarm).await?);
         }
         if reset.iter().any(|alarm| alarm.name == AlarmName::TeamRollout) {
-            step.execute("DELETE FROM queue_outcome WHERE who <> 'single'", &[]).await?;
+            // How tasks ended still counts.
+            step.execute("UPDATE queue_outcome SET who = 'single' WHERE who <> 'single'", &[]).await?;
         }
         let notes: Vec<String> = reset.iter().map(|alarm| format!("{who} reset it: {}", alarm.note)).collect();
         let news: Vec<News<'_>> = reset
@@ -184,10 +185,7 @@ impl Queue {
             return Ok(());
         }
         let day = day(now);
-        step.execute("INSERT INTO queue_day VALUES ($1, '0') ON CONFLICT DO NOTHING", &[day.as_str().into()]).await?;
-        let sql = format!("SELECT spent_usd FROM queue_day WHERE day = $1 {}", step.for_update());
-        let spent = step.fetch(&sql, &[day.as_str().into()], |row| row.text(0)).await?.pop();
-        let spent: Money = spent.and_then(|spent| spent.parse().ok()).unwrap_or_default();
+        let spent = hold_day(step, &day).await?;
         let sql = "UPDATE queue_day SET spent_usd = $2 WHERE day = $1";
         step.execute(sql, &[day.as_str().into(), (spent + new).to_string().into()]).await?;
         // In one order, so that no two of PostgreSQL's transactions wait for each other.
@@ -212,6 +210,8 @@ impl Queue {
         outcome: &Outcome<'_>,
         now: i64,
     ) -> Result<(), QueueError> {
+        // One after the other: of two at once neither would see what both together are.
+        hold_day(step, &day(now)).await?;
         let clock = step.clock();
         let sql =
             format!("INSERT INTO queue_outcome SELECT CAST({clock} AS TEXT) || $1, $2, $3, $4, CAST($5 AS BIGINT), $6");
@@ -318,6 +318,14 @@ impl Queue {
         self.database.execute("DELETE FROM queue_day WHERE day < $1", &[day(long_ago).into()]).await?;
         Ok(())
     }
+}
+
+/// Returns what was spent on `day`, whose row nobody else changes until the end of the transaction.
+async fn hold_day(step: &mut Changes, day: &str) -> Result<Money, QueueError> {
+    step.execute("INSERT INTO queue_day VALUES ($1, '0') ON CONFLICT DO NOTHING", &[day.into()]).await?;
+    let sql = format!("SELECT spent_usd FROM queue_day WHERE day = $1 {}", step.for_update());
+    let spent = step.fetch(&sql, &[day.into()], |row| row.text(0)).await?.pop();
+    Ok(spent.and_then(|spent| spent.parse().ok()).unwrap_or_default())
 }
 
 /// An outcome as rates see it.

@@ -235,6 +235,17 @@ impl Changes {
         })
     }
 
+    /// Lets the statements from here on wait for others' rows for `most` at most; SQLite's waited for the file already.
+    pub(super) async fn wait_at_most(&mut self, most: Duration) -> Result<(), QueueError> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(_) => {
+                let sql = format!("SET LOCAL lock_timeout = {}", most.as_millis());
+                self.execute(&sql, &[]).await.map(drop)
+            }
+        }
+    }
+
     /// Returns the same where rows are to stay as they are until the end; a writer of SQLite is alone anyway.
     pub(super) fn for_update(&self) -> &'static str {
         match self {

@@ -13,6 +13,9 @@ use super::store::{COLUMNS, Entry, Queue, QueueError, entry, note_down};
 /// From which part of a task's budget on it is said that it is nearly used up, in per cent.
 const WARNING_PERCENT: u64 = 80;
 
+/// How long writing down what was spent waits for others who do.
+const SPEND_WAIT_MAX: Duration = Duration::from_secs(2);
+
 /// A task that is claimed: for as long as the lease is renewed, and nobody claims it again.
 #[derive(Clone, Debug)]
 pub struct Lease {
@@ -181,6 +184,8 @@ impl Queue {
     pub async fn spend(&self, lease: &Lease, cost: Money, budget: Money) -> Result<(), QueueError> {
         let (id, now) = (lease.entry.task.id.as_str(), self.now_ms().await?);
         let mut step = self.database.begin().await?;
+        // What is not written down now is the next time; whoever waits here does not renew its lease.
+        step.wait_at_most(SPEND_WAIT_MAX).await?;
         let sql = "UPDATE queue_task SET updated_at = $3 WHERE id = $1 AND token = $2 AND status = 'in_progress'";
         self.fence(&mut step, lease, sql, &[now.into()]).await?;
         let Some(progress) = progress(&mut step, id).await? else { return Ok(()) };
@@ -231,6 +236,14 @@ impl Queue {
         let id = before.task.id.as_str();
         let goes_on = matches!(settlement, Settlement::Released | Settlement::Deferred(..));
         let mut step = self.database.begin().await?;
+        // Held from here on: whoever of this worker still writes down what it spent is through by then, or refused.
+        let sql = format!(
+            "SELECT id FROM queue_task WHERE id = $1 AND token = $2 AND status = 'in_progress' {}",
+            step.for_update()
+        );
+        if step.fetch(&sql, &[id.into(), before.token.into()], |row| row.text(0)).await?.is_empty() {
+            return Err(QueueError::LeaseLost { id: id.to_owned() });
+        }
         let progress = if goes_on { None } else { progress(&mut step, id).await? };
         // Who ends an attempt without having looked at its session knows only what was written down of it.
         let cost = cost.max(progress.as_ref().map_or(Money::ZERO, |progress| progress.spent));

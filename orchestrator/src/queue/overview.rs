@@ -19,6 +19,8 @@ pub struct Glance {
     pub phase: String,
     /// What it cost altogether, with what is known of the attempt under way.
     pub cost_usd: Money,
+    /// The same since a person last gave it new attempts: what its budget is for.
+    pub spent_usd: Money,
     /// When something last happened to it.
     pub updated_at: Timestamp,
 }
@@ -52,6 +54,7 @@ impl Queue {
             let attempt: Money = row.text(22)?.parse().unwrap_or_default();
             Ok(Glance {
                 cost_usd: entry.cost_usd + attempt,
+                spent_usd: entry.spent_usd + attempt,
                 entry,
                 updated_at: Timestamp::from_millisecond(row.whole(20)?).unwrap_or_default(),
                 phase: row.text(21)?,

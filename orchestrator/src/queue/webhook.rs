@@ -215,9 +215,10 @@ impl Queue {
         let now = self.now_ms().await?;
         let skipping = self.database.skipping_locked();
         let sql = format!(
-            "UPDATE queue_delivery SET attempts = attempts + 1, next_at = $1
-             WHERE webhook = $2 AND event IN (SELECT event FROM queue_delivery
+            "WITH due AS MATERIALIZED (SELECT event FROM queue_delivery
                  WHERE webhook = $2 AND next_at >= 0 AND next_at <= $3 ORDER BY event LIMIT $4 {skipping})
+             UPDATE queue_delivery SET attempts = attempts + 1, next_at = $1
+             WHERE webhook = $2 AND event IN (SELECT event FROM due)
              RETURNING event, webhook, body, attempts"
         );
         let values = [later(now, SENDING).into(), webhook.into(), now.into(), BATCH.into()];
@@ -229,6 +230,25 @@ impl Queue {
         step.commit().await?;
         taken.sort_by(|a, b| a.event.cmp(&b.event));
         Ok(taken)
+    }
+
+    /// Gives back what was taken and not tried, to be taken again after `wait`.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError::Statement`].
+    pub async fn give_back(
+        &self,
+        deliveries: impl Iterator<Item = Delivery>,
+        wait: Duration,
+    ) -> Result<(), QueueError> {
+        let sql = "UPDATE queue_delivery SET attempts = attempts - 1, next_at = $3 WHERE webhook = $1 AND event = $2";
+        let next_at = later(self.now_ms().await?, wait);
+        for delivery in deliveries {
+            let values = [delivery.webhook.into(), delivery.event.into(), next_at.into()];
+            self.database.execute(sql, &values).await?;
+        }
+        Ok(())
     }
 
     /// Writes down what became of a try; returns whether it is given up.

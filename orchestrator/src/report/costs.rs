@@ -218,14 +218,15 @@ impl Costs {
                 let trend =
                     self.trend.as_ref().and_then(|trend| trend.get(name)).zip(before(name)).map(|(trend, before)| {
                         let share = format!("{}.{} %", trend.share_permille / 10, trend.share_permille % 10);
-                        (share, before.normalized().to_string(), changed(trend.change_percent))
+                        let is_new = self.before.as_ref().is_some_and(|before| !before.groups.contains_key(name));
+                        (share, before.normalized().to_string(), changed(trend.change_percent, is_new))
                     });
                 (name, self.groups.get(name).cloned().unwrap_or_default(), trend)
             })
             .collect();
         let all = self.before.as_ref().map(|before| {
             let amount = before.total.amount;
-            let change = changed(change_percent(self.total.amount, amount));
+            let change = changed(change_percent(self.total.amount, amount), before.total.calls == 0);
             ("100.0 %".to_owned(), amount.normalized().to_string(), change)
         });
         rows.push(("total", self.total.clone(), all));
@@ -283,8 +284,13 @@ fn change_percent(now: Money, then: Money) -> Option<i64> {
     Some(i64::try_from(percent).unwrap_or(i64::MAX).saturating_sub(100))
 }
 
-fn changed(percent: Option<i64>) -> String {
-    percent.map_or_else(|| "new".to_owned(), |percent| format!("{percent:+} %"))
+fn changed(percent: Option<i64>, is_new: bool) -> String {
+    match percent {
+        Some(percent) => format!("{percent:+} %"),
+        None if is_new => "new".to_owned(),
+        // It cost nothing before.
+        None => "—".to_owned(),
+    }
 }
 
 /// Quotes a field where needed; a spreadsheet must not take an agent's name for a formula.
@@ -303,10 +309,8 @@ mod tests {
         assert_eq!(change_percent(usd("3"), usd("2")), Some(50));
         assert_eq!(change_percent(usd("0"), usd("2")), Some(-100));
         assert_eq!(change_percent(usd("1"), usd("0")), None);
-        assert_eq!(
-            (changed(Some(50)), changed(Some(-7)), changed(None)),
-            ("+50 %".into(), "-7 %".into(), "new".into())
-        );
+        assert_eq!((changed(Some(50), false), changed(Some(-7), true)), ("+50 %".into(), "-7 %".into()));
+        assert_eq!((changed(None, true), changed(None, false)), ("new".into(), "—".into()));
     }
 
     #[test]

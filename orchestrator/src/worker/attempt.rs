@@ -75,7 +75,8 @@ impl Attempt<'_> {
         }
         if entry.lost > i64::from(worker.house.queue.resumes_max) {
             let reason = format!("its worker was gone {} times in one attempt", entry.lost);
-            return Ok(Settlement::Blocked(reason).into());
+            let cost = begun.as_ref().map_or(Money::ZERO, History::total_cost);
+            return Ok(Attempted { settlement: Settlement::Blocked(reason), cost, fallback: false });
         }
         let run = match begun {
             Some(_) => TaskRun::resume(&worker.house, worker.sandbox, &entry.session, More::default()).await?,
@@ -128,12 +129,16 @@ impl Attempt<'_> {
     }
 
     async fn drive(&self, mut run: TaskRun, attempts: i64) -> anyhow::Result<Attempted> {
+        // Whoever goes on hears no more of what is over.
+        let before = run.history().await?;
+        let team = before.session.team.as_ref();
+        let members = team.map(|team| team.members.iter().map(|member| (member.id.clone(), member.cost_usd)).collect());
         let mut watch = Notes {
             to: self.notes.clone(),
             id: self.lease.entry.task.id.clone(),
             tell: self.tell,
-            own: Money::ZERO,
-            members: BTreeMap::new(),
+            own: before.cost(),
+            members: members.unwrap_or_default(),
         };
         let stopped = drive(&mut run, self.stop, &mut watch).await;
         if matches!(stopped, Ok(Stopped::Now)) {

@@ -1,6 +1,6 @@
 //! Sends what webhooks are to be told.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use tokio::sync::oneshot;
@@ -18,6 +18,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether there is something to send.
 const EVERY: Duration = Duration::from_secs(1);
+
+/// How long what was taken at once may take: well within the minute after which another takes it.
+const BATCH_MAX: Duration = Duration::from_secs(30);
+
+/// How long the others wait when one failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 /// How long a worker that ends goes on telling what is left; another sends the rest.
 const LAST: Duration = Duration::from_secs(10);
@@ -95,8 +101,12 @@ impl Deliveries {
             if due.is_empty() {
                 return Ok(());
             }
+            let begun = Instant::now();
             let mut due = due.into_iter();
             while let Some(delivery) = due.next() {
+                if begun.elapsed() > BATCH_MAX {
+                    return self.queue.give_back(std::iter::once(delivery).chain(due), Duration::ZERO).await;
+                }
                 let sent = self.send(webhook, &delivery).await;
                 let given_up = self.queue.delivered(&delivery, &sent).await?;
                 match &sent {
@@ -106,11 +116,8 @@ impl Deliveries {
                     }
                     Sent::Failed(reason, _) => {
                         tracing::warn!(webhook = name, event = delivery.event, reason, given_up, "not delivered");
-                        // The rest would fail the same way and hold everything up: it counts as tried.
-                        for rest in due {
-                            self.queue.delivered(&rest, &sent).await?;
-                        }
-                        return Ok(());
+                        // The receiver may be down, or dislike this one alone: the rest is tried without it, soon.
+                        return self.queue.give_back(due, AFTER_FAILURE).await;
                     }
                 }
             }

@@ -245,3 +245,21 @@ async fn eight_workers_never_lose_a_cent_of_a_day() {
         assert_eq!(queue.spent_today().await.unwrap(), usd("1.68"), "{}", engine.name);
     }
 }
+
+#[tokio::test]
+async fn letting_teams_again_forgets_no_task_that_failed() {
+    for one in Engine::all().await {
+        let engine = engine(one, AlertConfig { window: 4, window_min: 2, ..AlertConfig::default() });
+        let queue = engine.open().await;
+        add(&queue, &[task("a", json!({})), task("b", json!({})), task("c", json!({}))]).await.unwrap();
+        for _ in 0..2 {
+            let lease = attempt(&queue, "team").await;
+            queue.settle(&lease, &Settlement::Blocked("no".into()), Money::ZERO).await.unwrap();
+        }
+        assert_eq!(names(&queue).await, [AlarmName::FailureRate, AlarmName::TeamRollout], "{}", engine.name);
+        queue.reset(&[AlarmName::TeamRollout], "ann").await.unwrap();
+        let lease = attempt(&queue, "single").await;
+        queue.settle(&lease, &completed(), Money::ZERO).await.unwrap();
+        assert_eq!(names(&queue).await, [AlarmName::FailureRate], "{}: two of three are blocked", engine.name);
+    }
+}

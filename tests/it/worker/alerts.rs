@@ -1,6 +1,6 @@
 //! What stops workers, who is told, and what a person sees of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 use super::{import, show, task, world, write};
 use crate::terminal::Terminal;
+
+const TAKEN: &str = "204 No Content";
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
@@ -76,18 +78,38 @@ fn teams_are_turned_off_when_they_complete_too_little() {
     assert_eq!(world.json(&["route", "b", "--format", "json"])[0]["decision"], "team");
 }
 
+/// One event that its receiver dislikes keeps no other from it.
+#[test]
+fn what_a_receiver_dislikes_holds_nothing_else_up() {
+    let (url, messages) = receiver(|_, body| if body.contains("task.imported") { "400 Bad Request" } else { TAKEN });
+    let config = format!("[queue.webhooks.ops]\nurl = \"{url}\"\nsecret = \"{SECRET}\"\nevents = [\"task.*\"]");
+    let world = world(&config, &right());
+    import(&world, &[task("a", json!({"category": "YOURS"})), task("b", json!({"category": "YOURS"}))]);
+    world.command(&["worker", "--once"]).output().unwrap();
+    let begun = Instant::now();
+    let waiting = || world.json(&["queue", "webhooks", "--json"])[0]["waiting"].as_i64().unwrap();
+    while waiting() != 1 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{} wait", waiting());
+        std::thread::sleep(Duration::from_millis(500));
+        world.command(&["worker", "--once"]).output().unwrap();
+    }
+    let messages = messages.lock().unwrap();
+    let (disliked, others): (Vec<_>, Vec<_>) = messages.iter().partition(|(_, body)| body.contains("task.imported"));
+    let ids: BTreeSet<&String> = others.iter().map(|(headers, _)| &headers["webhook-id"]).collect();
+    assert!(disliked.len() < 4 && others.len() >= 4 && ids.len() == others.len(), "each of the others comes once");
+}
+
 /// What a receiver was sent: the headers, by name, and the body.
 type Messages = Arc<Mutex<Vec<(BTreeMap<String, String>, String)>>>;
 
-/// Receives messages; answers with `statuses` one after the other, then with 204.
-fn receiver(statuses: &'static [&'static str]) -> (String, Messages) {
+/// Receives messages; answers each, by its number and body, as `status` says.
+fn receiver(status: impl Fn(usize, &str) -> &'static str + Send + 'static) -> (String, Messages) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
     let messages = Messages::default();
     let received = Arc::clone(&messages);
     std::thread::spawn(move || {
-        let mut statuses = statuses.iter();
-        for stream in listener.incoming() {
+        for (number, stream) in listener.incoming().enumerate() {
             let mut stream = stream.unwrap();
             let mut reader = BufReader::new(stream.try_clone().unwrap());
             let mut headers = BTreeMap::new();
@@ -100,8 +122,9 @@ fn receiver(statuses: &'static [&'static str]) -> (String, Messages) {
             }
             let mut body = vec![0; headers["content-length"].parse().unwrap()];
             reader.read_exact(&mut body).unwrap();
-            received.lock().unwrap().push((headers, String::from_utf8(body).unwrap()));
-            let status = statuses.next().unwrap_or(&"204 No Content");
+            let body = String::from_utf8(body).unwrap();
+            let status = status(number, &body);
+            received.lock().unwrap().push((headers, body));
             write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
         }
     });
@@ -110,8 +133,8 @@ fn receiver(statuses: &'static [&'static str]) -> (String, Messages) {
 
 #[test]
 fn webhooks_are_told_once_signed_and_again_when_they_did_not_listen() {
-    let (url, messages) = receiver(&["500 Internal Server Error"]);
-    let (gone, refusing) = receiver(&["410 Gone"; 50]);
+    let (url, messages) = receiver(|number, _| if number == 0 { "500 Internal Server Error" } else { TAKEN });
+    let (gone, refusing) = receiver(|_, _| "410 Gone");
     let config = format!(
         "[queue.webhooks.ops]\nurl = \"{url}\"\nsecret = \"${{HOOK}}\"\n\
          [queue.webhooks.gone]\nurl = \"{gone}\"\nsecret = \"{SECRET}\"\nevents = [\"task.completed\"]\n\
@@ -195,24 +218,26 @@ fn watch_shows_the_queue_in_a_terminal_until_q_is_pressed() {
         .spawn()
         .unwrap();
     let begun = Instant::now();
-    let mut shown = String::new();
-    let until = |shown: &mut String, expected: &str| {
-        while !shown.contains(expected) {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{expected} is not in {shown:?}");
+    // What is on the screen, not what is written: that is only what changes.
+    let mut screen = vt100::Parser::new(30, 120, 0);
+    let until = |screen: &mut vt100::Parser, expected: &str| {
+        while !screen.screen().contents().contains(expected) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{expected} is not in\n{}", screen.screen().contents());
             std::thread::sleep(Duration::from_millis(50));
-            shown.push_str(&terminal.shown());
+            screen.process(terminal.shown().as_bytes());
         }
     };
-    until(&mut shown, "first");
-    until(&mut shown, "q leaves");
-    assert!(shown.contains("\u{1b}[?1049h"), "a screen of its own: {shown:?}");
-    assert!(!shown.contains("\u{1b}]0;x"), "a title sets no title");
+    until(&mut screen, "first");
+    until(&mut screen, "q leaves");
+    assert!(screen.screen().alternate_screen(), "it has a screen of its own");
+    assert!(screen.screen().contents().contains("Add  ]0;x  up"), "a title sets no title");
     // What workers do appears by itself.
     assert!(world.command(&["worker", "--once"]).output().unwrap().status.success());
-    until(&mut shown, "verdict");
+    until(&mut screen, "2 completed");
+    until(&mut screen, "verdict  pass: done");
     terminal.press("jjk");
     terminal.press("q");
     let status = child.wait().unwrap();
-    shown.push_str(&terminal.shown());
-    assert!(status.success() && shown.contains("\u{1b}[?1049l"), "it leaves the terminal as it was: {shown:?}");
+    screen.process(terminal.shown().as_bytes());
+    assert!(status.success() && !screen.screen().alternate_screen(), "it leaves the terminal as it was");
 }

@@ -104,6 +104,8 @@ fn job(config: &AgentConfig, place: &Place<'_>, scratch: &Scratch) -> Result<Job
         }
     }
     environment.extend(config.env.clone());
+    // Whatever of ours it runs knows that no person does.
+    environment.insert("TOLLGATE_AGENT".to_owned(), config.command.clone());
     Ok(Job {
         program,
         arguments: config.args.clone(),

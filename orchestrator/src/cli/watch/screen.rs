@@ -53,8 +53,17 @@ pub(super) async fn run(queue: &Queue, mut follower: Follower) -> anyhow::Result
     let mut terminal = ratatui::try_init()?;
     let mut view = View::default();
     let ended = loop {
+        if let Err(error) = terminal.draw(|frame| view.draw(frame)) {
+            break Err(error.into());
+        }
         let begun = Instant::now();
-        view.trouble = view.look(queue, &mut follower).await.err().map(|error| error.to_string());
+        // A database that does not answer keeps nobody here.
+        let looked = tokio::select! {
+            looked = view.look(queue, &mut follower) => looked,
+            _ = terminate.recv() => break Ok(()),
+            () = end(&mut keys) => break Ok(()),
+        };
+        view.trouble = looked.err().map(|error| error.to_string());
         let pause = EVERY.max(begun.elapsed() * IDLE_TIMES);
         if let Err(error) = terminal.draw(|frame| view.draw(frame)) {
             break Err(error.into());
@@ -110,6 +119,15 @@ fn keys() -> mpsc::Receiver<Input> {
         }
     });
     receiver
+}
+
+/// Waits until somebody wants to leave, or the terminal is gone.
+async fn end(keys: &mut mpsc::Receiver<Input>) {
+    while let Some(input) = keys.recv().await {
+        if matches!(input, Input::Key(key) if is_end(key)) {
+            return;
+        }
+    }
 }
 
 fn is_end(key: KeyEvent) -> bool {
@@ -208,14 +226,18 @@ fn row(glance: &Glance, now: Timestamp) -> Row<'static> {
     let entry = &glance.entry;
     let is_under_way = entry.status == Status::InProgress;
     let phase = if is_under_way { &glance.phase } else { &entry.reason };
-    let budget = entry.task.budget_usd.map(|budget| format!(" of ${}", budget.0.normalized())).unwrap_or_default();
+    let spent = match entry.task.budget_usd {
+        // A budget is of what was spent since a person last gave the task new attempts.
+        Some(budget) => format!("${} of ${}", glance.spent_usd.normalized(), budget.0.normalized()),
+        None => format!("${}", glance.cost_usd.normalized()),
+    };
     let title = entry.task.title.as_deref().unwrap_or(&entry.task.description);
     Row::new(vec![
         Cell::from(shorten(&entry.task.id, 60)),
         Cell::from(Span::styled(entry.status.to_string(), style(entry.status))),
         Cell::from(shorten(phase, 200)),
         Cell::from(format!("{:>7}", (entry.attempts - 1).max(0))),
-        Cell::from(format!("${}{budget}", glance.cost_usd.normalized())),
+        Cell::from(spent),
         Cell::from(format!("{:>6}", since(now.as_second() - glance.updated_at.as_second()))),
         Cell::from(shorten(title.lines().next().unwrap_or_default(), 200)),
     ])
@@ -279,8 +301,9 @@ mod tests {
             released: false,
             import: String::new(),
         };
-        let cost_usd = "1.20".parse().unwrap();
-        Glance { entry, phase: "verdict fail".to_owned(), cost_usd, updated_at: Timestamp::from_second(1_000).unwrap() }
+        let (cost_usd, spent_usd) = ("9".parse().unwrap(), "1.20".parse().unwrap());
+        let updated_at = Timestamp::from_second(1_000).unwrap();
+        Glance { entry, phase: "verdict fail".to_owned(), cost_usd, spent_usd, updated_at }
     }
 
     fn drawn(view: &mut View, width: u16, height: u16) -> Vec<String> {
