@@ -26,6 +26,8 @@ pub struct Outcome {
     pub conflicts: usize,
     /// What it cost, in US dollars.
     pub cost_usd: Money,
+    /// The same for each time that an agent, or a member of a team, said that it is done; 0 when nobody did.
+    pub cost_per_iteration_usd: Money,
     /// What it is worth, in US dollars.
     pub value_usd: Money,
     /// Why it is where it is.
@@ -51,17 +53,19 @@ impl Outcome {
             }
             _ => None,
         });
+        let verdicts: Vec<String> = verdicts.collect();
         Self {
             id: entry.task.id.clone(),
             decision,
             rule: text("rule"),
             status: entry.status,
-            verdicts: verdicts.collect(),
             retries: (entry.attempts - 1).max(0),
             conflicts: checkpoints.iter().filter(|point| point.what == "conflict").count(),
             cost_usd: entry.cost_usd,
+            cost_per_iteration_usd: entry.cost_usd.average_over(verdicts.len() as u64),
             value_usd: entry.task.estimated_value_usd.0.0,
             reason: entry.reason.clone(),
+            verdicts,
         }
     }
 }
@@ -100,8 +104,17 @@ pub fn outcome_table(outcomes: &[Outcome]) -> String {
     let cost: Money = outcomes.iter().map(|outcome| outcome.cost_usd).sum();
     let worth: Money = outcomes.iter().filter(done).map(|outcome| outcome.value_usd).sum();
     let completed = outcomes.iter().filter(done).count();
+    let efficiency = match worth.quantity_at(cost) {
+        Some(times) if completed > 0 => {
+            format!(
+                ", ${} for each completed one; worth {times} times that",
+                cost.average_over(completed as u64).normalized()
+            )
+        }
+        _ => String::new(),
+    };
     format!(
-        "{}{completed} of {} completed, worth ${}; everything cost ${}\n",
+        "{}{completed} of {} completed, worth ${}; everything cost ${}{efficiency}\n",
         table(&head, &[4, 5, 6], &rows),
         outcomes.len(),
         worth.normalized(),
