@@ -5,3 +5,4 @@ pub(crate) mod engines;
 mod events;
 mod files;
 mod leases;
+mod webhooks;

@@ -167,6 +167,8 @@ fn webhooks_are_told_once_signed_and_again_when_they_did_not_listen() {
     assert!(!down["error"].as_str().unwrap().is_empty() && !down.to_string().contains("secret-path"), "{down}");
     assert_eq!((&of("gone")["waiting"], &of("gone")["given_up"]), (&json!(0), &json!(1)));
     assert_eq!(refusing.lock().unwrap().len(), 1, "who wants nothing is asked once");
+    let nobody = command(&["queue", "webhooks", "--retry", "nobody"]).output().unwrap();
+    assert!(!nobody.status.success() && String::from_utf8_lossy(&nobody.stderr).contains("no webhook `nobody`"));
 
     // What was not taken comes again, with the same name; nothing else comes twice.
     let begun = Instant::now();

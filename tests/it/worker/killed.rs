@@ -31,6 +31,41 @@ fn script() -> Value {
     json!({ "turns": turns })
 }
 
+/// The day (UTC).
+fn today() -> jiff::civil::Date {
+    jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date()
+}
+
+fn usd(task: &Value) -> Money {
+    task["cost_usd"].as_str().unwrap().parse().unwrap()
+}
+
+/// An attempt that kills its worker too often is given up, for what its session says that it cost: the queue knows of it only
+/// what was written down every few seconds.
+#[test]
+fn attempt_whose_worker_is_gone_too_often_costs_what_its_session_cost() {
+    let turns: Vec<Value> = (0..400).map(|_| json!({"tool": "git__git_status"})).collect();
+    let world = world("resumes_max = 0", &json!({ "turns": turns }));
+    import(&world, &[task("long", json!({}))]);
+    let mut first = worker(&world);
+    let began = Instant::now();
+    while world.sessions().first().and_then(|session| session["calls"].as_u64()) < Some(20) {
+        assert!(began.elapsed() < Duration::from_secs(120), "it does not begin");
+    }
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let show = || super::show(&world, "long");
+    while show()["status"] == "in_progress" {
+        assert!(began.elapsed() < Duration::from_secs(120), "{:#}", show());
+        world.command(&["worker", "--once"]).output().unwrap();
+    }
+    let task = show();
+    assert_eq!(task["status"], "blocked", "{task:#}");
+    assert!(task["reason"].as_str().unwrap().contains("its worker was gone 1 times"), "{task:#}");
+    assert_eq!(task["cost_usd"], world.sessions()[0]["cost_usd"], "{task:#}");
+    assert!(usd(&task) > Money::ZERO);
+}
+
 fn worker(world: &World) -> Child {
     world.command(&["worker"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
@@ -54,7 +89,7 @@ fn every_task_ends_once(url: Option<&str>) {
     let mut random = Random(seed);
     let url = url.map(|url| format!("url = \"{url}\"\n")).unwrap_or_default();
     let world = world(&format!("{url}resumes_max = 1000\n"), &script());
-    let before = world.checkout();
+    let (before, day) = (world.checkout(), today());
     let of = |number: u64| {
         let on: Vec<String> = (number % 4 == 3).then(|| format!("t-{}", number - 1)).into_iter().collect();
         task(&format!("t-{number}"), json!({ "depends_on": on }))
@@ -106,13 +141,20 @@ fn every_task_ends_once(url: Option<&str>) {
         // The ledger, the session and the queue say one sum.
         assert_eq!(costs["groups"][session]["amount"], of[0]["cost_usd"], "{told}");
         assert_eq!(task["cost_usd"], of[0]["cost_usd"], "{told}");
-        assert!(task["cost_usd"].as_str().unwrap().parse::<Money>().unwrap() > Money::ZERO);
+        assert!(usd(task) > Money::ZERO);
         let branch = task["branch"].as_str().unwrap();
         assert_eq!(world.git(&["rev-parse", branch]).trim(), task["commit"], "{told}");
         let subjects = world.git(&["log", "--format=%s", branch]);
         let expected = format!("do {}\nstep 1\nstep 0\nfirst\n", task["id"].as_str().unwrap());
         assert_eq!(subjects, expected, "{told}");
         assert_eq!(world.git(&["show", &format!("{branch}:log.py")]), "LOG = [\n    0,\n    1,\n]\n", "{told}");
+    }
+    // What alarms count is what everything cost, however often who counted was killed.
+    let sum: Money = listed.as_array().unwrap().iter().map(usd).sum();
+    if today() == day {
+        let counted = world.json(&["queue", "breaker", "--json"]);
+        let counted = counted["spent_today_usd"].as_str().unwrap().parse::<Money>().unwrap();
+        assert_eq!(counted, sum, "seed {seed}");
     }
     assert_eq!(sessions.len() as u64, tasks, "a session that the queue does not know");
     assert_eq!(world.checkout(), before);
