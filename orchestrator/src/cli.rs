@@ -23,6 +23,7 @@ use tollgate_shared::error_chain::Chain;
 use tollgate_shared::serve::{CommonArguments, EXIT_USAGE, log_to_stderr};
 
 use crate::config::House;
+use crate::telemetry;
 
 /// Exit code of a call that was refused or failed, of a run that did not come out as expected, and of a ledger that is not whole.
 pub const EXIT_NOT_AS_EXPECTED: u8 = 1;
@@ -87,7 +88,9 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(carry_out(arguments)) {
+    let done = runtime.block_on(carry_out(arguments));
+    telemetry::stop();
+    match done {
         Ok(code) => code,
         Err(error) => {
             eprintln!("orchestrator: {}", Chain(error.as_ref()));
@@ -101,6 +104,9 @@ async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if arguments.common.check_config {
         print(&house.description);
         return Ok(ExitCode::SUCCESS);
+    }
+    if matches!(arguments.command, Some(Command::Call(_) | Command::Run(_) | Command::Worker(_) | Command::Serve(_))) {
+        telemetry::start(&house.telemetry)?;
     }
     match arguments.command {
         Some(Command::Tools(arguments)) => tools::run(&house, &arguments).await,

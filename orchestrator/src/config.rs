@@ -23,6 +23,7 @@ use crate::model::ModelsConfig;
 use crate::queue::config::QueueConfig;
 use crate::router::RouterConfig;
 use crate::team::TeamConfig;
+use crate::telemetry::TelemetryConfig;
 
 /// The servers of the house, by short name; each program is `mcp-<name>`.
 pub const OWN_SERVERS: &[&str] = &["ralph", "git", "database", "deploy"];
@@ -122,6 +123,8 @@ pub struct House {
     pub router: RouterConfig,
     /// Who is in a team.
     pub team: TeamConfig,
+    /// Where traces and metrics go.
+    pub telemetry: TelemetryConfig,
     /// Where everything is recorded.
     pub state_dir: StateDir,
     /// What is in force, secrets masked.
@@ -173,6 +176,7 @@ impl House {
         let queue = Settings::<QueueConfig>::load("queue", arguments.config.as_deref())?;
         let router = Settings::<RouterConfig>::load("router", arguments.config.as_deref())?;
         let team = Settings::<TeamConfig>::load("team", arguments.config.as_deref())?;
+        let telemetry = Settings::<TelemetryConfig>::load("telemetry", arguments.config.as_deref())?;
         let workspace = settings.workspace.clone();
         let state_dir = StateDir::choose(arguments.state_dir.as_deref(), &workspace);
         let timeout = Duration::from_millis(settings.own.call_timeout_ms.max(1));
@@ -211,6 +215,7 @@ impl House {
             tables_only(&queue.describe()),
             tables_only(&router.describe()),
             tables_only(&team.describe()),
+            tables_only(&telemetry.describe()),
         ]
         .concat();
         Ok(Self {
@@ -225,6 +230,7 @@ impl House {
             queue: queue.own,
             router: router.own,
             team: team.own,
+            telemetry: telemetry.own,
             state_dir,
             description,
         })

@@ -20,6 +20,7 @@ use tollgate_shared::receipt::{Outcome, RECEIPT_META_KEY, Receipt};
 
 use crate::budget::Budgets;
 use crate::config::{House, ServerSpec};
+use crate::telemetry;
 pub(crate) use account::bytes_of;
 use account::{Account, Admitted, PendingCall};
 use child::{CallError, Child};
@@ -186,6 +187,19 @@ impl Fleet {
         arguments: JsonObject,
         identity: &Identity,
     ) -> Result<Called, LedgerError> {
+        let member = self.servers.iter().find(|member| member.spec.name == server);
+        let span = member.and_then(|member| telemetry::mcp::client(&member.spec, telemetry::mcp::CALL, None));
+        telemetry::within(span.as_ref(), self.make(call_id, server, tool, arguments, identity)).await
+    }
+
+    async fn make(
+        &self,
+        call_id: EntryId,
+        server: &str,
+        tool: &str,
+        arguments: JsonObject,
+        identity: &Identity,
+    ) -> Result<Called, LedgerError> {
         let call = PendingCall::named(call_id, server, tool, identity);
         let Some(member) = self.servers.iter().find(|member| member.spec.name == server) else {
             let known: Vec<&str> = self.names().collect();
@@ -198,9 +212,13 @@ impl Fleet {
                 return self.account.unanswered(&call, "server_unavailable", &reason, UNAVAILABLE_HINT).await;
             }
         };
-        // Over HTTP, what a tool's schema says decides what stands in the head of a request.
-        let is_needed = self.account.budgets().limits().limits_anything() || member.spec.url.is_some();
+        // Over HTTP, what a tool's schema says decides what stands in the head of a request; and only what is listed is told.
+        let is_needed =
+            self.account.budgets().limits().limits_anything() || member.spec.url.is_some() || telemetry::is_on();
         let listed = if is_needed { child.listed(tool).await } else { None };
+        if listed.is_some() {
+            telemetry::mcp::resolved(&member.spec, tool, tool);
+        }
         let call = match self.account.admit(&member.spec, listed.as_ref(), &arguments, call).await? {
             Admitted::Yes(call) => call,
             Admitted::No(called) => return Ok(*called),
@@ -262,6 +280,7 @@ impl Fleet {
     fn meta(&self, member: &Member, call: &PendingCall) -> RequestMetaObject {
         let mut meta = RequestMetaObject::new();
         self.stamp(member, call, &mut meta);
+        telemetry::mcp::inject(&mut meta);
         meta
     }
 

@@ -16,4 +16,5 @@ pub mod router;
 pub mod session;
 pub mod task;
 pub mod team;
+pub mod telemetry;
 pub mod worker;

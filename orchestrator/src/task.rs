@@ -31,6 +31,7 @@ use crate::fleet::Fleet;
 use crate::session::store::{Store, StoreError};
 use crate::session::{Ending, History, Phase, Session, VerdictRecord};
 use crate::team::Member;
+use crate::telemetry::task::Turn;
 use drive::Stop;
 use tools::{Effect, Route, TaskTool};
 
@@ -63,6 +64,8 @@ pub struct TaskCore {
     pub(crate) owner_file: Option<PathBuf>,
     /// Held by a call of an agent's own that has an effect.
     pub(crate) effects: Mutex<()>,
+    /// What such calls are part of in a trace.
+    pub(crate) turn: Turn,
 }
 
 impl Deref for TaskRun {

@@ -38,6 +38,7 @@ pub const TABLES: &[&str] = &[
     "queue",
     "router",
     "team",
+    "telemetry",
 ];
 
 /// A configuration is a few kilobytes; a file of megabytes is a mistake.

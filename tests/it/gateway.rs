@@ -250,10 +250,10 @@ async fn a_hostile_server_cannot_crowd_out_nor_pass_for_the_others() {
 }
 
 /// The gateway over HTTP, ended when dropped.
-struct OverHttp(std::process::Child, std::net::SocketAddr);
+pub(crate) struct OverHttp(std::process::Child, pub(crate) std::net::SocketAddr);
 
 impl OverHttp {
-    fn start(world: &Path, token: Option<&str>) -> Self {
+    pub(crate) fn start(world: &Path, token: Option<&str>) -> Self {
         let mut command = Command::new(orchestrator());
         command.args(["serve", "--http", "127.0.0.1:0"]).current_dir(world).stderr(Stdio::piped());
         command.env_remove("TOLLGATE_GATEWAY_TOKEN").envs(token.map(|token| ("TOLLGATE_GATEWAY_TOKEN", token)));

@@ -19,5 +19,6 @@ mod readme;
 mod sandbox;
 mod schemas;
 mod task;
+mod telemetry;
 mod terminal;
 mod worker;

@@ -58,7 +58,9 @@ fn every_block_is_a_file_that_runs_or_a_command_of_ci() {
 
 #[test]
 fn links_of_the_documents_lead_somewhere() {
-    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/errors.md", "docs/benchmarks.md"] {
+    for document in
+        ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/errors.md", "docs/benchmarks.md", "docs/telemetry.md"]
+    {
         let text = read(document);
         let folder = repository_root().join(document).parent().unwrap().to_owned();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

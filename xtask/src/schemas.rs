@@ -15,6 +15,7 @@ use orchestrator::queue::config::QueueConfig;
 use orchestrator::queue::task::Task;
 use orchestrator::router::RouterConfig;
 use orchestrator::team::TeamConfig;
+use orchestrator::telemetry::TelemetryConfig;
 use serde_json::{Value, json};
 use tollgate_shared::audit::AuditEntry;
 use tollgate_shared::config::schema::inlined;
@@ -93,6 +94,7 @@ fn config() -> Value {
             "queue": inlined::<QueueConfig>(),
             "router": inlined::<RouterConfig>(),
             "team": inlined::<TeamConfig>(),
+            "telemetry": inlined::<TelemetryConfig>(),
         },
     })
 }

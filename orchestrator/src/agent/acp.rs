@@ -25,6 +25,7 @@ use crate::fleet::account::{Admitted, PendingCall};
 use crate::model::price::Tokens;
 use crate::model::{Model, SERVER};
 use crate::session::{Reply, Said};
+use crate::telemetry;
 use config::AgentConfig;
 use connection::{Connection, Turn};
 
@@ -122,6 +123,16 @@ impl AcpAgent {
 
 impl Agent for AcpAgent {
     async fn reply(&mut self, conversation: Conversation<'_>) -> Result<Said, AgentError> {
+        let id = conversation.identity.task_id.as_deref().unwrap_or_default();
+        let span = telemetry::model::agent_turn(&self.name, id);
+        conversation.core.turn.begins(span.as_ref());
+        telemetry::within(span.as_ref(), self.take(conversation)).await
+    }
+}
+
+impl AcpAgent {
+    /// Takes a turn: sets aside what it may cost, and records what it did.
+    async fn take(&mut self, conversation: Conversation<'_>) -> Result<Said, AgentError> {
         let account = conversation.core.fleet.account();
         let id = format!("acp/{}", self.name);
         let call = PendingCall::named(conversation.request_id.attempt(0), SERVER, &id, conversation.identity);
@@ -140,6 +151,9 @@ impl Agent for AcpAgent {
         };
         let set_aside = call.allowance.unwrap_or(most);
         let turn = self.take_turn(&conversation, Some(set_aside)).await;
+        if let Some(tokens) = turn.as_ref().ok().and_then(|turn| turn.tokens) {
+            telemetry::model::answered(&tokens, None);
+        }
         let (outcome, code) = match &turn {
             Ok(turn) if turn.is_over_budget => (Outcome::Failed, Some("agent_over_budget".to_owned())),
             Ok(_) => (Outcome::Ok, None),

@@ -16,6 +16,7 @@ use crate::budget::{BUDGET_EXCEEDED, Estimate};
 use crate::fleet::account::{Admitted, PendingCall};
 use crate::model::{Model, SERVER};
 use crate::session::{Reply, Said, Wanted};
+use crate::telemetry;
 use conversation::Prepared;
 use provider::{Answer, Failure, Provider};
 
@@ -138,8 +139,14 @@ impl Requests<'_> {
         }
     }
 
-    /// Makes one request: sets aside what it may cost, and records what it did.
     async fn ask_once(&mut self, prepared: &Prepared) -> Result<Result<Answer, Failure>, Stopped> {
+        let task_id = self.conversation.identity.task_id.as_deref();
+        let span = telemetry::model::chat(self.model, self.provider.url(), task_id);
+        telemetry::within(span.as_ref(), self.request(prepared)).await
+    }
+
+    /// Makes one request: sets aside what it may cost, and records what it did.
+    async fn request(&mut self, prepared: &Prepared) -> Result<Result<Answer, Failure>, Stopped> {
         let Conversation { core, identity, request_id, .. } = self.conversation;
         let account = core.fleet.account();
         let call = PendingCall::named(request_id.attempt(self.made), SERVER, &self.model.id(), identity);
@@ -171,11 +178,13 @@ impl Requests<'_> {
             let affordable = allowance.left_after(for_input).quantity_at(rates.output);
             affordable.unwrap_or(u64::MAX).min(self.model.output_tokens_max)
         });
+        telemetry::model::asked(output_tokens);
         let answer = self.provider.ask(prepared, output_tokens, self.deadline).await;
         let (outcome, code, tokens) = match &answer {
             Ok(answer) => (Outcome::Ok, None, &answer.tokens),
             Err(failure) => (Outcome::Failed, Some(failure.code.to_owned()), &failure.tokens),
         };
+        telemetry::model::answered(tokens, answer.as_ref().ok().and_then(|answer| answer.model.as_deref()));
         let lines = self.model.prices.lines(&self.model.id(), tokens);
         let receipt = account.charged(&call, outcome, code, lines).await;
         self.receipts.push(receipt.map_err(|error| Stopped::Ledger(Chain(&error).to_string()))?);

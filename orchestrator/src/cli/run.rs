@@ -15,6 +15,7 @@ use crate::catalogue::Catalogue;
 use crate::config::House;
 use crate::fleet::Fleet;
 use crate::report::run::{LiveProgress, run_table};
+use crate::telemetry;
 
 #[derive(clap::Args)]
 pub(super) struct RunArguments {
@@ -58,16 +59,18 @@ pub(super) async fn run(house: &House, arguments: &RunArguments) -> anyhow::Resu
     }
     let mut scripted = ScriptedAgent::new(script);
     let mut told = Told::default();
+    let span = telemetry::task::script(&identity);
     let history = match arguments.format {
         RunFormat::Text => {
             let mut live = Both(LiveProgress::new(std::io::stdout(), turns), &mut told);
-            agent::run(&mut scripted, &fleet, &catalogue, &identity, &mut live).await
+            telemetry::within(span.as_ref(), agent::run(&mut scripted, &fleet, &catalogue, &identity, &mut live)).await
         }
         RunFormat::Json => {
             let mut lines = Both(JsonLines, &mut told);
-            agent::run(&mut scripted, &fleet, &catalogue, &identity, &mut lines).await
+            telemetry::within(span.as_ref(), agent::run(&mut scripted, &fleet, &catalogue, &identity, &mut lines)).await
         }
     };
+    drop(span);
     fleet.close().await;
     let complete = history.is_ok() && told.0.len() == turns && told.0.iter().all(|turn| turn.surprise.is_none());
     let total: Money = told.0.iter().filter_map(|turn| turn.receipt.as_ref()).map(|receipt| receipt.amount).sum();

@@ -19,6 +19,7 @@ use tollgate_shared::receipt::{Outcome, Receipt, ReceiptLine};
 use super::{Called, failure};
 use crate::budget::{BUDGET_EXCEEDED, BudgetError, Budgets, Estimate, Intent, Warning};
 use crate::config::ServerSpec;
+use crate::telemetry;
 
 /// How often the ledger is asked for the receipt of a call that was just cancelled, and how long between.
 const RECEIPT_ATTEMPTS: u32 = 20;
@@ -213,6 +214,7 @@ impl Account {
 
     /// Records what is known only after the receipt that a server wrote itself.
     pub(crate) async fn settled(&self, call: &PendingCall, receipt: &Receipt) -> Result<(), LedgerError> {
+        telemetry::receipt(receipt);
         if call.warnings.is_empty() {
             return Ok(());
         }
@@ -278,7 +280,9 @@ impl Account {
     ) -> Result<(), LedgerError> {
         entries.extend(self.warnings(call, receipt.id)?);
         entries.push(NewEntry::receipt(receipt).map_err(|error| LedgerError::Append(error.to_string()))?);
-        self.ledger.append(entries).await
+        self.ledger.append(entries).await?;
+        telemetry::receipt(receipt);
+        Ok(())
     }
 
     fn warnings(&self, call: &PendingCall, receipt_id: EntryId) -> Result<Vec<NewEntry>, LedgerError> {

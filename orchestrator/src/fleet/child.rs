@@ -29,6 +29,7 @@ use super::Fleet;
 use super::relay::{Inbox, Relay, Tapped};
 use crate::budget::OWNER_FILE_VARIABLE;
 use crate::config::ServerSpec;
+use crate::telemetry;
 
 /// Longest that a server may take from its start to its first answer; interpreters with many imports take seconds.
 const START_MAX: Duration = Duration::from_secs(30);
@@ -275,9 +276,18 @@ impl Child {
         let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
         let options = PeerRequestOptions::with_timeout(limit).with_meta(meta);
         let answer = match self.peer.send_request_with_option(request, options).await {
-            Ok(pending) => pending.await_response().await,
+            Ok(pending) => {
+                telemetry::mcp::sent(&self.peer, &pending.id);
+                pending.await_response().await
+            }
             Err(error) => Err(error),
         };
+        match &answer {
+            Ok(result) => telemetry::mcp::heard(Ok(result)),
+            Err(ServiceError::McpError(error)) => telemetry::mcp::heard(Err(error)),
+            // The receipt says why.
+            Err(_) => {}
+        }
         match answer {
             Ok(ServerResult::CallToolResult(result)) => Ok(result),
             Ok(ServerResult::InputRequiredResult(_)) => {

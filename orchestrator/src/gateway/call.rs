@@ -14,19 +14,49 @@ use tollgate_shared::receipt::{Outcome, RECEIPT_META_KEY, Receipt};
 use super::backends::{Backends, Route};
 use super::forward::{Ended, forward, meta_for};
 use super::front::{Front, task_name};
+use super::search;
 use crate::agent::cost_report;
 use crate::catalogue::{BUILT_IN, COST_REPORT};
 use crate::fleet::account::{Admitted, PendingCall};
 use crate::fleet::child::Child;
 use crate::fleet::member::Member;
 use crate::fleet::{Called, UNAVAILABLE_HINT, bytes_of, failure};
+use crate::telemetry;
 
 /// The code of an answer that is a question.
 const INPUT_REQUIRED: &str = "input_required";
 
 impl Front {
+    /// Carries out a call of a tool, or of one of the two that stand for all.
+    pub(super) async fn call_here(
+        &self,
+        mut request: CallToolRequestParams,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let _running = self.gateway().drain.run();
+        let backends = self.backends().await;
+        let invalid = |reason: String| {
+            let hint = "write the arguments as the tool's input schema says";
+            Ok(structured(failure("invalid_arguments", &reason, hint), true).into())
+        };
+        if request.name == search::search_name() {
+            let tools = backends.tools().await;
+            return match search::search(&tools, request.arguments.unwrap_or_default()) {
+                Ok(found) => Ok(structured(found, false).into()),
+                Err(reason) => invalid(reason),
+            };
+        }
+        if request.name == search::call_name() {
+            request = match search::unwrap(request) {
+                Ok(request) => request,
+                Err(reason) => return invalid(reason),
+            };
+        }
+        self.call(&backends, request, context).await
+    }
+
     /// Carries out a call of a tool by the name that the host knows.
-    pub(super) async fn call(
+    async fn call(
         &self,
         backends: &Backends,
         request: CallToolRequestParams,
@@ -71,6 +101,7 @@ impl Front {
     ) -> Result<Result<CallToolResponse, ErrorData>, LedgerError> {
         let account = backends.fleet.account();
         let member = &backends.fleet.members()[route.member];
+        telemetry::mcp::resolved(&member.spec, &request.name, &route.tool.name);
         let call = PendingCall::new(&member.spec.name, &route.tool.name, identity);
         // No effect without a ledger to record it in.
         account.ledger().open().await?;
@@ -92,7 +123,7 @@ impl Front {
         params.name = route.tool.name.clone();
         params.meta = None;
         let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
-        let ended = forward(&child, request, meta, context, member.spec.call_timeout).await;
+        let ended = forward(&member.spec, &child, request, meta, context, member.spec.call_timeout).await;
         self.settle(backends, member, &child, &call, ended).await
     }
 

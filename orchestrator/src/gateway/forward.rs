@@ -10,8 +10,10 @@ use rmcp::model::{
 };
 use rmcp::service::{PeerRequestOptions, RequestContext, RoleServer, ServiceError};
 
+use crate::config::ServerSpec;
 use crate::fleet::child::Child;
 use crate::fleet::relay::Said;
+use crate::telemetry;
 
 /// What begins the keys that only this house may write.
 const OWN_META_PREFIX: &str = "io.tollgate/";
@@ -34,6 +36,27 @@ pub(crate) enum Ended {
 
 /// Sends `request` to the server, passes on what it says until it answers, and stops it when the client or the time says so.
 pub(crate) async fn forward(
+    spec: &ServerSpec,
+    child: &Child,
+    request: ClientRequest,
+    mut meta: RequestMetaObject,
+    context: &RequestContext<RoleServer>,
+    limit: Duration,
+) -> Ended {
+    let Some(span) = telemetry::mcp::client(spec, request.method(), target(&request)) else {
+        return exchange(child, request, meta, context, limit).await;
+    };
+    // Boxed: whoever measures nothing pays for no larger a future.
+    span.within(Box::pin(async {
+        telemetry::mcp::inject(&mut meta);
+        let ended = exchange(child, request, meta, context, limit).await;
+        ended.tell();
+        ended
+    }))
+    .await
+}
+
+async fn exchange(
     child: &Child,
     request: ClientRequest,
     meta: RequestMetaObject,
@@ -46,6 +69,7 @@ pub(crate) async fn forward(
         Ok(handle) => handle,
         Err(error) => return ended(child, error).await,
     };
+    telemetry::mcp::sent(&child.peer, &handle.id);
     let mut listening = child.inbox.listen(handle.progress_token.clone(), hears_logs);
     let mut asked = FuturesUnordered::new();
     let mut late = std::pin::pin!(tokio::time::sleep(limit));
@@ -83,6 +107,28 @@ pub(crate) async fn forward(
         Ok(Ok(result)) => Ended::Answered(Box::new(result)),
         Ok(Err(error)) => ended(child, error).await,
         Err(_) => ended(child, ServiceError::TransportClosed).await,
+    }
+}
+
+/// Returns what a request is about, by the name that its server lists.
+pub(super) fn target(request: &ClientRequest) -> Option<&str> {
+    match request {
+        ClientRequest::CallToolRequest(call) => Some(&call.params.name),
+        ClientRequest::GetPromptRequest(prompt) => Some(&prompt.params.name),
+        _ => None,
+    }
+}
+
+impl Ended {
+    /// Tells how the request ended.
+    fn tell(&self) {
+        match self {
+            Self::Answered(result) => telemetry::mcp::heard(Ok(result)),
+            Self::Wrong(error) => telemetry::mcp::heard(Err(error)),
+            Self::Died(_) => telemetry::mcp::unheard("server_died"),
+            Self::TimedOut => telemetry::mcp::unheard("timeout"),
+            Self::Cancelled => telemetry::mcp::unheard("cancelled"),
+        }
     }
 }
 

@@ -21,11 +21,10 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 
 use super::Gateway;
 use super::backends::Backends;
-use super::call::structured;
-use super::forward::{Ended, forward, meta_for};
+use super::forward::{Ended, forward, meta_for, target};
 use super::search;
-use crate::fleet::failure;
 use crate::fleet::relay::{Change, Facing};
+use crate::telemetry;
 
 /// How long a request other than a call may take.
 const REQUEST_MAX: Duration = Duration::from_secs(60);
@@ -58,7 +57,7 @@ impl Front {
         &self.gateway
     }
 
-    async fn backends(&self) -> Arc<Backends> {
+    pub(super) async fn backends(&self) -> Arc<Backends> {
         match self.session.get() {
             Some(session) => Arc::clone(&session.backends),
             None => self.gateway.shared().await,
@@ -96,9 +95,24 @@ impl Front {
         request: ClientRequest,
         context: &RequestContext<RoleServer>,
     ) -> Result<ServerResult, ErrorData> {
+        let Some(span) = telemetry::mcp::server(context, request.method(), target(&request)) else {
+            return self.ask_here(backends, member, request, context).await;
+        };
+        let answer = span.within(Box::pin(self.ask_here(backends, member, request, context))).await;
+        span.answered(&answer);
+        answer
+    }
+
+    async fn ask_here(
+        &self,
+        backends: &Backends,
+        member: usize,
+        request: ClientRequest,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<ServerResult, ErrorData> {
         let child = backends.child(member).await.map_err(|reason| ErrorData::internal_error(reason, None))?;
         let meta = meta_for(&child, context);
-        match forward(&child, request, meta, context, REQUEST_MAX).await {
+        match forward(&backends.fleet.members()[member].spec, &child, request, meta, context, REQUEST_MAX).await {
             Ended::Answered(result) => Ok(*result),
             Ended::Wrong(error) => Err(error),
             Ended::Died(reason) => {
@@ -209,27 +223,12 @@ impl ServerHandler for Front {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let _running = self.gateway.drain.run();
-        let backends = self.backends().await;
-        let mut request = request;
-        let invalid = |reason: String| {
-            let hint = "write the arguments as the tool's input schema says";
-            Ok(structured(failure("invalid_arguments", &reason, hint), true).into())
+        let Some(span) = telemetry::mcp::server(&context, telemetry::mcp::CALL, None) else {
+            return self.call_here(request, &context).await;
         };
-        if request.name == search::search_name() {
-            let tools = backends.tools().await;
-            return match search::search(&tools, request.arguments.unwrap_or_default()) {
-                Ok(found) => Ok(structured(found, false).into()),
-                Err(reason) => invalid(reason),
-            };
-        }
-        if request.name == search::call_name() {
-            request = match search::unwrap(request) {
-                Ok(request) => request,
-                Err(reason) => return invalid(reason),
-            };
-        }
-        self.call(&backends, request, &context).await
+        let answer = span.within(Box::pin(self.call_here(request, &context))).await;
+        span.answered(&answer);
+        answer
     }
 
     async fn list_prompts(

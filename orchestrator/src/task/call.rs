@@ -12,6 +12,7 @@ use crate::fleet::failure;
 use crate::session::store::Change;
 use crate::session::{CallAnswer, CallRecord, History, Session};
 use crate::team::plan;
+use crate::telemetry;
 
 /// How often a call is made whose server dies: one that dies of the call itself would die for ever.
 const ATTEMPTS_MAX: u32 = 4;
@@ -157,6 +158,9 @@ impl TaskCore {
 
     async fn make(&self, session: &Session, due: &Due, call: &CallRecord) -> Result<CallAnswer, TaskError> {
         let worktree = session.worktree.clone().unwrap_or_default();
+        // A server's tool has a span where it is called.
+        let is_local = !matches!(due.route, Route::Server { .. });
+        let span = if is_local { telemetry::task::tool(&due.name) } else { None };
         let structured = match &due.route {
             Route::Plan => take_plan(&due.arguments),
             Route::PlanTeam => match &session.team {
@@ -184,6 +188,9 @@ impl TaskCore {
             }
         };
         let outcome = if structured.get("error").is_some() { Outcome::Failed } else { Outcome::Ok };
+        if let (Some(span), Some(code)) = (&span, structured["error"]["code"].as_str()) {
+            span.fail(code);
+        }
         Ok(answered(structured, outcome, None))
     }
 
@@ -280,6 +287,10 @@ impl TaskCore {
 
     /// Carries out a call that an agent makes itself while it is asked; written down like every other.
     pub(crate) async fn call_of_agent(&self, name: &str, arguments: Value) -> Result<CallAnswer, TaskError> {
+        self.turn.here().within(self.call_in_turn(name, arguments)).await
+    }
+
+    async fn call_in_turn(&self, name: &str, arguments: Value) -> Result<CallAnswer, TaskError> {
         let slot = format!("{OF_AGENT}{}", EntryId::generate());
         let session = self.history().await?.session;
         let tool = self.tools_in(&session).find(|tool| tool.name == name);

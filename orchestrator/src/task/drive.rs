@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
 
 use super::{TaskError, TaskRun, Watch};
+use crate::telemetry::task::Traced;
 
 /// How a run came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,12 +72,14 @@ impl Stop {
 /// [`TaskError`], when the session or the ledger cannot be used.
 pub async fn drive(run: &mut TaskRun, stop: &Stop, watch: &mut dyn Watch) -> Result<Stopped, TaskError> {
     run.stop = stop.clone();
+    let mut watch = Traced::new(run, watch).await?;
     loop {
         if stop.is_wanted() {
             return Ok(Stopped::Between);
         }
+        let here = watch.here();
         tokio::select! {
-            goes_on = run.advance(watch) => {
+            goes_on = here.within(run.advance(&mut watch)) => {
                 if !goes_on? {
                     return Ok(Stopped::Ended);
                 }

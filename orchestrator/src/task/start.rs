@@ -23,6 +23,7 @@ use crate::session::store::{Change, Store};
 use crate::session::{Phase, Session};
 use crate::team::role::LEAD;
 use crate::team::{Membership, Team};
+use crate::telemetry::task::Turn;
 
 /// Longest that a resumed task waits for the servers of the run before it: they finish the call that they are at.
 const PREDECESSOR_MAX: Duration = Duration::from_secs(60);
@@ -216,6 +217,7 @@ impl TaskRun {
             _lock: lock,
             owner_file: owner,
             effects: Mutex::default(),
+            turn: Turn::default(),
         };
         Ok(Self { core: Arc::new(core), agent, house: original, stop: Stop::default() })
     }

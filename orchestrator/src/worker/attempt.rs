@@ -21,6 +21,7 @@ use crate::session::{Ending, History, Phase};
 use crate::task::drive::{Stop, Stopped, drive};
 use crate::task::start::{Busy, More, Order, new_id};
 use crate::task::{Event, TaskRun, Watch};
+use crate::telemetry;
 
 /// What an attempt needs.
 pub(super) struct Attempt<'a> {
@@ -140,7 +141,9 @@ impl Attempt<'_> {
             own: before.cost(),
             members: members.unwrap_or_default(),
         };
-        let stopped = drive(&mut run, self.stop, &mut watch).await;
+        let span = telemetry::task::attempt(&self.lease.entry.task.id, attempts);
+        let stopped = telemetry::within(span.as_ref(), drive(&mut run, self.stop, &mut watch)).await;
+        drop(span);
         if matches!(stopped, Ok(Stopped::Now)) {
             return Ok(Settlement::Released.into());
         }

@@ -74,6 +74,16 @@ impl Fixture {
         Ok("noted".to_owned())
     }
 
+    #[tool(description = "Answer with what stands beside the arguments")]
+    async fn told(&self, context: RequestContext<RoleServer>) -> String {
+        serde_json::to_string(&context.meta).unwrap_or_default()
+    }
+
+    #[tool(description = "Fail with this code")]
+    async fn fails(&self, Parameters(request): Parameters<EchoRequest>) -> CallToolResult {
+        CallToolResult::structured_error(json!({ "error": { "code": request.text, "message": "as wanted" } }))
+    }
+
     #[tool(description = "Answer with an environment variable")]
     async fn variable(&self, Parameters(request): Parameters<EchoRequest>) -> String {
         std::env::var(request.text).unwrap_or_else(|_| "(not set)".to_owned())

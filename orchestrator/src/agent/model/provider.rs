@@ -57,6 +57,8 @@ pub(super) struct Answer {
     /// All of it, as its provider wants it back.
     pub(super) content: MessageContent,
     pub(super) tokens: Tokens,
+    /// What its provider says it is, where that is known.
+    pub(super) model: Option<String>,
 }
 
 /// Why a model did not answer.
@@ -119,6 +121,11 @@ impl Provider {
         let secret = target.auth.single_key_value().ok().filter(|secret| secret.len() >= 8);
         let (stream, request_timeout) = (model.stream, model.request_timeout);
         Ok(Self { client, target, options, stream, request_timeout, secret })
+    }
+
+    /// Returns where it is asked.
+    pub(super) fn url(&self) -> &str {
+        self.target.endpoint.base_url()
     }
 
     /// Makes one request for an answer of at most `output_tokens`.
@@ -195,7 +202,9 @@ impl Provider {
     async fn whole(&self, prepared: &Prepared, options: &ChatOptions) -> Result<Answer, Broken> {
         let asked = self.client.exec_chat(self.target.clone(), prepared.chat.clone(), Some(options)).await;
         let response = asked.map_err(|error| self.broken(&error))?;
-        self.answer(response.content, Some(response.usage), response.stop_reason.as_ref())
+        let model = Some(response.provider_model_iden.model_name.to_string());
+        let answer = self.answer(response.content, Some(response.usage), response.stop_reason.as_ref())?;
+        Ok(Answer { model, ..answer })
     }
 
     fn answer(
@@ -214,7 +223,7 @@ impl Provider {
         }
         let (content, calls) = with_clean_calls(content);
         let text = content.joined_texts().filter(|text| !text.trim().is_empty());
-        Ok(Answer { text, calls, content, tokens })
+        Ok(Answer { text, calls, content, tokens, model: None })
     }
 
     fn broken(&self, error: &genai::Error) -> Broken {
