@@ -316,6 +316,10 @@ fn task_that_is_interrupted_and_gone_on_with_is_counted_once() {
     assert_eq!(code, 0, "{events:#?}");
     let gone_on = collectors[1].span(|span| span.parent.is_empty());
     assert_eq!(gone_on.text("tollgate.task.id"), stopped.text("tollgate.task.id"));
-    assert!(!names(&children(&collectors[1].spans(), &gone_on)).contains(&"tools/call git_worktree_add"));
+    let spans = collectors[1].spans();
+    let below = children(&spans, &gone_on);
+    // In the middle of the iteration in which it stopped; what was before it is not done again.
+    assert!(names(&below).contains(&"iteration") && !names(&below).contains(&"tools/call git_worktree_add"));
+    assert_eq!(below[0].attributes.get("tollgate.iteration"), Some(&json!(1)), "{below:#?}");
     assert_eq!(collectors[0].cost(|_| true) + collectors[1].cost(|_| true), total(&world));
 }

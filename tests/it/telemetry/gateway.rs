@@ -1,8 +1,11 @@
 //! Calls of hosts: part of the host's trace, and what servers do is part of them.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
@@ -159,4 +162,58 @@ fn trace_goes_on_from_process_to_process_over_http() {
     assert_eq!([&asks, &serves, &passes].map(|span| span.text("network.transport")), ["tcp", "tcp", "pipe"]);
     collector.span(|span| span.kind == SERVER && span.name == "tools/call");
     assert!(!collector.has_seen("hunter2"));
+}
+
+#[tokio::test]
+async fn host_that_does_not_sample_has_no_spans_and_is_counted() {
+    for sampler in [None, Some("always_on")] {
+        let collector = Collector::start(Mood::Takes);
+        let world = world(&super::to(&collector));
+        let variables: Vec<(&str, &str)> = sampler.map(|name| ("OTEL_TRACES_SAMPLER", name)).into_iter().collect();
+        let mut gateway = serve(world.path(), &variables);
+        let Value::Object(meta) = json!({"traceparent": format!("00-{TRACE}-{HOST}-00")}) else { unreachable!() };
+        let told = gateway.try_call("fixture__told", json!({}), meta).await.unwrap();
+        assert!(gateway.close().await.success());
+        let flag = if sampler.is_some() { "01" } else { "00" };
+        let told: Value = serde_json::from_str(&told.text).unwrap();
+        let passed = told["traceparent"].as_str().unwrap();
+        assert!(passed.starts_with(&format!("00-{TRACE}-")) && passed.ends_with(&format!("-{flag}")), "{passed}");
+        assert_eq!(collector.spans().is_empty(), sampler.is_none(), "{sampler:?}");
+        let (_, served) = collector.metric("mcp.server.operation.duration");
+        assert_eq!(served.iter().map(|point| point.count).sum::<u64>(), 1);
+    }
+}
+
+#[test]
+fn session_over_http_is_on_its_spans() {
+    let collector = Collector::start(Mood::Takes);
+    let world = world(&super::to(&collector));
+    let gateway = OverHttp::start(world.path(), None);
+    let post = |session: &str, message: &Value| {
+        let body = message.to_string();
+        let mut stream = TcpStream::connect(gateway.1).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let head = format!(
+            "POST /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: application/json, text/event-stream\r\n{session}\
+             Content-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    };
+    let params =
+        json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "host", "version": "1"}});
+    let greeting = post("", &json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}));
+    let line = greeting.lines().find(|line| line.to_lowercase().starts_with("mcp-session-id:"));
+    let id = line.unwrap_or_else(|| panic!("{greeting}")).split_once(':').unwrap().1.trim().to_owned();
+    let session = format!("Mcp-Session-Id: {id}\r\nMCP-Protocol-Version: 2025-11-25\r\n");
+    post(&session, &json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
+    let params = json!({"name": "fixture__echo", "arguments": {"text": "hi"}});
+    let answer = post(&session, &json!({"jsonrpc": "2.0", "id": "my-2", "method": "tools/call", "params": params}));
+    assert!(answer.contains("\"hi\""), "{answer}");
+    let span = collector.span(|span| span.kind == SERVER && span.text("gen_ai.tool.name") == "fixture__echo");
+    assert_eq!((span.text("mcp.session.id"), span.text("mcp.protocol.version")), (id.as_str(), "2025-11-25"));
+    assert_eq!((span.text("jsonrpc.request.id"), span.text("network.transport")), ("my-2", "tcp"));
 }
