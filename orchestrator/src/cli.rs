@@ -4,6 +4,7 @@ mod audit;
 mod call;
 mod costs;
 mod hosts;
+mod login;
 mod queue;
 mod route;
 mod run;
@@ -23,10 +24,14 @@ use tollgate_shared::error_chain::Chain;
 use tollgate_shared::serve::{CommonArguments, EXIT_USAGE, log_to_stderr};
 
 use crate::config::House;
+use crate::fleet::Answers;
 use crate::telemetry;
 
 /// Exit code of a call that was refused or failed, of a run that did not come out as expected, and of a ledger that is not whole.
 pub const EXIT_NOT_AS_EXPECTED: u8 = 1;
+
+/// The part of rmcp that handles logins.
+const OAUTH_TARGET: &str = "rmcp::transport::auth";
 
 /// The MCP client over the Tollgate servers and any others.
 #[derive(Parser)]
@@ -66,6 +71,10 @@ enum Command {
     /// Write this into the configuration of Claude Code, Codex, Cursor, VS Code, Goose, …
     #[command(subcommand)]
     Hosts(hosts::HostsCommand),
+    /// Log in at a remote server that wants it
+    Login(login::LoginArguments),
+    /// End the login at a remote server
+    Logout(login::LogoutArguments),
     /// Show what everything cost
     Costs(costs::CostsArguments),
     /// Look at the ledger's decisions, or verify that nobody tampered with it
@@ -73,11 +82,34 @@ enum Command {
     Audit(audit::AuditCommand),
 }
 
+/// Who answers when a server asks.
+#[derive(clap::Args)]
+struct AnswerArguments {
+    /// What to answer when a server asks: ask (the person at the terminal), decline, cancel, defaults (the server's own
+    /// values), or a JSON object with values of the form's fields. Without it the person is asked, where there is a
+    /// terminal, and else servers are told that nobody can be. Servers of the house, which ask for approvals, take only
+    /// a person's answer
+    #[arg(long, value_name = "ANSWER")]
+    answer: Option<Answers>,
+}
+
+impl AnswerArguments {
+    fn answers(&self) -> Option<Answers> {
+        self.answer.clone().or_else(Answers::present)
+    }
+
+    fn is_given(&self) -> bool {
+        self.answer.is_some()
+    }
+}
+
 /// Parses the arguments and carries out the command.
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Err(reason) = log_to_stderr(&arguments.common.log) {
+    // What rmcp says of logins below a warning has codes and tokens in it.
+    let log = format!("{},{OAUTH_TARGET}=warn", arguments.common.log);
+    if let Err(reason) = log_to_stderr(&log) {
         eprintln!("orchestrator: {reason}");
         return ExitCode::from(EXIT_USAGE);
     }
@@ -119,6 +151,8 @@ async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Route(arguments)) => route::run(&house, &arguments).await,
         Some(Command::Serve(arguments)) => serve::run(&house, arguments).await,
         Some(Command::Hosts(command)) => hosts::run(&house, command),
+        Some(Command::Login(arguments)) => login::run(&house, &arguments).await,
+        Some(Command::Logout(arguments)) => login::end(&house, &arguments).await,
         Some(Command::Costs(arguments)) => costs::run(&house, &arguments).await,
         Some(Command::Audit(command)) => audit::run(&house, &command).await,
         None => anyhow::bail!("no command; see `orchestrator --help`"),

@@ -4,6 +4,7 @@ mod price;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -18,8 +19,10 @@ pub use price::ForeignPrice;
 
 use crate::agent::acp::config::AgentsConfig;
 use crate::budget::BudgetConfig;
+use crate::fleet::UNAVAILABLE_HINT;
 use crate::gateway::policy::GatewayConfig;
 use crate::model::ModelsConfig;
+use crate::oauth::{Access, OAuthConfig, Refusal};
 use crate::queue::config::QueueConfig;
 use crate::router::RouterConfig;
 use crate::team::TeamConfig;
@@ -72,6 +75,9 @@ pub struct ForeignServer {
     /// Headers of every request to `url`, such as `Authorization`; secrets as `${NAME}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
+    /// How a login at `url` is got, where the server wants one and `orchestrator login NAME` needs to be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oauth: Option<OAuthConfig>,
     /// Its arguments.
     #[serde(default)]
     pub args: Vec<String>,
@@ -142,6 +148,8 @@ pub struct ServerSpec {
     pub url: Option<String>,
     /// What is sent to it with every request.
     pub headers: BTreeMap<String, String>,
+    /// The login there, when it is reached over HTTP and the headers have none.
+    pub access: Option<Arc<Access>>,
     /// The program; a name without a slash is looked up on PATH.
     pub program: PathBuf,
     /// Its arguments.
@@ -158,6 +166,21 @@ pub struct ServerSpec {
     pub answer_bytes_max: u64,
     /// Whether its names stay as they are in the gateway.
     pub plain_names: bool,
+}
+
+impl ServerSpec {
+    /// Returns why the server refused the last request, if it did for want of a login.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        self.access.as_ref()?.refusal()
+    }
+
+    /// Returns the code and the hint of a call that cannot be made because the server is down.
+    pub(crate) fn why_down(&self) -> (&'static str, String) {
+        match self.refusal() {
+            Some(refusal) => (refusal.code(), refusal.hint(&self.name)),
+            None => ("server_unavailable", UNAVAILABLE_HINT.to_owned()),
+        }
+    }
 }
 
 impl House {
@@ -186,7 +209,7 @@ impl House {
             servers.push(own_server(name, &settings, &state_dir, timeout)?);
         }
         let mut add = |name: &str, server: &ForeignServer, origin: &str| {
-            foreign_server(name, server, &workspace, timeout)
+            foreign_server(name, server, &workspace, &state_dir, timeout)
                 .with_context(|| format!("server `{name}` of {origin}"))
                 .and_then(|spec| {
                     let taken = servers.iter().any(|known: &ServerSpec| known.name == spec.name);
@@ -267,6 +290,7 @@ fn own_server(
         own: true,
         url: None,
         headers: BTreeMap::new(),
+        access: None,
         program: beside.filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(program)),
         arguments,
         variables: BTreeMap::new(),
@@ -296,6 +320,7 @@ fn foreign_server(
     name: &str,
     server: &ForeignServer,
     workspace: &Path,
+    state_dir: &StateDir,
     call_timeout: Duration,
 ) -> anyhow::Result<ServerSpec> {
     let well_formed = !name.is_empty()
@@ -318,6 +343,7 @@ fn foreign_server(
         own: false,
         url: server.url.clone(),
         headers: server.headers.clone(),
+        access: access(name, server, workspace, state_dir)?,
         program: if server.command.contains('/') { workspace.join(&server.command) } else { (&server.command).into() },
         arguments: server.args.clone(),
         variables: server.env.clone(),
@@ -327,6 +353,24 @@ fn foreign_server(
         answer_bytes_max: server.answer_bytes_max.unwrap_or(ANSWER_BYTES_MAX),
         plain_names: server.plain_names,
     })
+}
+
+/// Returns the login at a server over HTTP whose headers have none.
+fn access(
+    name: &str,
+    server: &ForeignServer,
+    workspace: &Path,
+    state_dir: &StateDir,
+) -> anyhow::Result<Option<Arc<Access>>> {
+    let in_headers = server.headers.keys().any(|name| name.eq_ignore_ascii_case("authorization"));
+    let Some(url) = server.url.as_ref().filter(|url| !in_headers && is_safe_url(url, true)) else {
+        ensure!(server.oauth.is_none(), "`oauth` is for a `url` that is https:// or local, without `Authorization`");
+        return Ok(None);
+    };
+    let mut config = server.oauth.clone().unwrap_or_default();
+    config.check().map_err(|reason| anyhow::anyhow!("oauth: {reason}"))?;
+    config.private_key = config.private_key.map(|path| workspace.join(path));
+    Ok(Some(Access::new(name, url, config, state_dir)))
 }
 
 /// Whether `url` is one that may be used: where secrets are sent, over TLS or to this machine.
@@ -430,16 +474,18 @@ fn expand_variables(text: &str) -> anyhow::Result<String> {
 mod tests {
     use super::*;
 
-    fn server(command: &str) -> ForeignServer {
-        ForeignServer { command: command.into(), ..ForeignServer::default() }
+    fn made(name: &str, command: &str) -> anyhow::Result<ServerSpec> {
+        let server = ForeignServer { command: command.into(), ..ForeignServer::default() };
+        let workspace = Path::new("/w");
+        foreign_server(name, &server, workspace, &StateDir::choose(None, workspace), Duration::ZERO)
     }
 
     #[test]
     fn names_that_would_be_confused_are_refused() {
         for name in ["git", "ralph", "tollgate", "model", "", "a__b", "a b", "ä", &"x".repeat(33)] {
-            assert!(foreign_server(name, &server("x"), Path::new("/w"), Duration::ZERO).is_err(), "{name}");
+            assert!(made(name, "x").is_err(), "{name}");
         }
-        assert!(foreign_server("my-server_2", &server("x"), Path::new("/w"), Duration::ZERO).is_ok());
+        assert!(made("my-server_2", "x").is_ok());
     }
 
     #[test]
@@ -456,7 +502,7 @@ mod tests {
 
     #[test]
     fn relative_programs_start_from_the_workspace_and_names_from_path() {
-        let program = |command| foreign_server("a", &server(command), Path::new("/w"), Duration::ZERO).unwrap().program;
+        let program = |command| made("a", command).unwrap().program;
         assert_eq!(program("npx"), Path::new("npx"));
         assert_eq!(program("bin/x"), Path::new("/w/bin/x"));
         assert_eq!(program("/opt/x"), Path::new("/opt/x"));

@@ -1,6 +1,7 @@
 //! The servers as children: started when first needed, restarted when they die, one call at a time bounded.
 
 pub(crate) mod account;
+pub(crate) mod answer;
 pub(crate) mod child;
 pub(crate) mod member;
 pub(crate) mod relay;
@@ -23,6 +24,7 @@ use crate::config::{House, ServerSpec};
 use crate::telemetry;
 pub(crate) use account::bytes_of;
 use account::{Account, Admitted, PendingCall};
+pub use answer::Answers;
 use child::{CallError, Child};
 use member::Member;
 use relay::{Changes, Facing};
@@ -42,6 +44,7 @@ pub struct Fleet {
     facing: Facing,
     pub(crate) client: Option<Peer<RoleServer>>,
     changes: Arc<Changes>,
+    answers: Option<Answers>,
 }
 
 /// What a call was answered with.
@@ -77,7 +80,15 @@ impl Fleet {
             facing: Facing::default(),
             client: None,
             changes: Changes::new(CHANGES_CAPACITY),
+            answers: None,
         })
+    }
+
+    /// Lets servers ask; `answers` says who answers.
+    #[must_use]
+    pub fn answered_by(mut self, answers: Option<Answers>) -> Self {
+        self.answers = answers;
+        self
     }
 
     /// Gathers the same servers for one client of its own, whom they may ask; none is started yet.
@@ -89,6 +100,7 @@ impl Fleet {
             facing,
             client: Some(client),
             changes: Changes::new(CHANGES_CAPACITY),
+            answers: None,
         }
     }
 
@@ -101,6 +113,7 @@ impl Fleet {
             facing: Facing::default(),
             client: None,
             changes: Changes::new(CHANGES_CAPACITY),
+            answers: None,
         }
     }
 
@@ -114,6 +127,12 @@ impl Fleet {
 
     pub(crate) fn facing(&self) -> &Facing {
         &self.facing
+    }
+
+    /// Returns who answers the questions of a server; a server of the house may take an answer for an approval, which
+    /// only a person gives.
+    fn answers_to(&self, spec: &ServerSpec) -> Option<&Answers> {
+        self.answers.as_ref().filter(|answers| !spec.own || answers.is_person())
     }
 
     pub(crate) fn changes(&self) -> &Arc<Changes> {
@@ -209,7 +228,8 @@ impl Fleet {
         let child = match self.connected(member).await {
             Ok(child) => child,
             Err(reason) => {
-                return self.account.unanswered(&call, "server_unavailable", &reason, UNAVAILABLE_HINT).await;
+                let (code, hint) = member.spec.why_down();
+                return self.account.unanswered(&call, code, &reason, &hint).await;
             }
         };
         // Over HTTP, what a tool's schema says decides what stands in the head of a request; and only what is listed is told.
@@ -224,7 +244,7 @@ impl Fleet {
             Admitted::No(called) => return Ok(*called),
         };
         let meta = self.meta(member, &call);
-        match child.call(tool, arguments, meta, member.spec.call_timeout).await {
+        match child.call(tool, arguments, meta, member.spec.call_timeout, self.answers_to(&member.spec)).await {
             Ok(result) => self.answered(member, &call, result).await,
             Err(CallError::Died(reason)) => {
                 member.died(&child).await;
@@ -238,6 +258,10 @@ impl Fleet {
                 }
                 let message = format!("{server} ended while it worked on the call: {reason}");
                 self.account.unanswered(&call, "server_died", &message, "read the present state, then call again").await
+            }
+            Err(CallError::Refused(refusal)) => {
+                let hint = refusal.hint(server);
+                self.account.unanswered(&call, refusal.code(), &refusal.to_string(), &hint).await
             }
             Err(CallError::TimedOut(limit)) => {
                 let message = format!("no answer within {} ms; the call was cancelled", limit.as_millis());

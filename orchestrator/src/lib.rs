@@ -10,6 +10,7 @@ pub mod fleet;
 pub mod gateway;
 pub mod hosts;
 pub mod model;
+pub mod oauth;
 pub mod queue;
 pub mod report;
 pub mod router;

@@ -1,6 +1,7 @@
 //! The whole bundle, driven from outside over stdio.
 #![allow(clippy::unwrap_used, reason = "a panic is a failure")]
 
+mod answers;
 mod budgets;
 mod commands;
 mod database;
@@ -10,6 +11,7 @@ mod git;
 mod hosts;
 mod house;
 mod ledger;
+mod oauth;
 mod orchestrator;
 mod protocol;
 mod questions;

@@ -5,6 +5,7 @@
     reason = "this package is test code, where a panic is a failure"
 )]
 
+pub mod authority;
 pub mod corpus;
 pub mod database_servers;
 pub mod mcp_process;

@@ -7,7 +7,7 @@ use anyhow::Context;
 use serde_json::{Map, Value, json};
 use tollgate_shared::identity::{Agent, Identity};
 
-use super::{EXIT_NOT_AS_EXPECTED, print};
+use super::{AnswerArguments, EXIT_NOT_AS_EXPECTED, print};
 use crate::agent::cost_report;
 use crate::catalogue::{BUILT_IN, COST_REPORT};
 use crate::config::House;
@@ -34,6 +34,8 @@ pub(super) struct CallArguments {
     /// For which task
     #[arg(long, env = "TOLLGATE_TASK")]
     task: Option<String>,
+    #[command(flatten)]
+    answer: AnswerArguments,
 }
 
 pub(super) async fn run(house: &House, arguments: CallArguments) -> anyhow::Result<ExitCode> {
@@ -45,7 +47,7 @@ pub(super) async fn run(house: &House, arguments: CallArguments) -> anyhow::Resu
         task_id: arguments.task,
         call_id: None,
     };
-    let fleet = Fleet::new(house)?;
+    let fleet = Fleet::new(house)?.answered_by(arguments.answer.answers());
     if arguments.server == BUILT_IN && arguments.tool == COST_REPORT {
         let report = cost_report(&fleet, &Value::Object(tool_arguments)).await;
         let failed = report.get("error").is_some();

@@ -23,6 +23,8 @@ pub(super) struct RunArguments {
     #[arg(conflicts_with_all = ["task", "resume"])]
     script: Option<PathBuf>,
     #[command(flatten)]
+    answer: super::AnswerArguments,
+    #[command(flatten)]
     task: super::task::TaskArguments,
     /// How to write what happened
     #[arg(long, value_enum, default_value_t)]
@@ -40,12 +42,13 @@ pub(super) enum RunFormat {
 
 pub(super) async fn run(house: &House, arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let Some(script) = &arguments.script else {
+        anyhow::ensure!(!arguments.answer.is_given(), "`--answer` is for a script; a task's agents are asked nothing");
         return super::task::run(house, &arguments.task, arguments.format).await;
     };
     let script = Script::read(script)?;
     anyhow::ensure!(script.then.is_empty(), "`then` is for a task: `run --task TEXT --agent scripted:FILE`");
     let identity = Identity { agent: script.agent.clone(), task_id: script.task_id.clone(), call_id: None };
-    let fleet = Fleet::new(house)?;
+    let fleet = Fleet::new(house)?.answered_by(arguments.answer.answers());
     let catalogue = Catalogue::merge(fleet.list().await, &house.prices);
     for unavailable in &catalogue.unavailable {
         eprintln!("orchestrator: {} has no tools: {}", unavailable.server, unavailable.reason);

@@ -225,7 +225,7 @@ impl Account {
     pub(crate) async fn lost_receipt(&self, call: &PendingCall) -> Result<Option<Receipt>, LedgerError> {
         let Some(mut reader) = self.ledger.reader().await? else { return Ok(None) };
         let call_id = call.identity.call_id.as_deref().unwrap_or_default();
-        Ok(reader.receipts_of_call(call_id, call.started_at).await?.into_iter().next())
+        Ok(reader.receipts_of_call(call_id, call.started_at).await?.into_iter().find(|receipt| !is_question(receipt)))
     }
 
     /// Returns the receipt of a call that was just cancelled, as soon as its server wrote it.
@@ -299,6 +299,11 @@ impl Account {
         });
         warned.collect()
     }
+}
+
+/// Whether it is for a question only, which is no work.
+fn is_question(receipt: &Receipt) -> bool {
+    receipt.code.as_deref() == Some("input_required")
 }
 
 fn audit(entry: &AuditEntry) -> Result<NewEntry, LedgerError> {

@@ -1,6 +1,6 @@
 //! One server as a child process.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::AtomicBool;
@@ -26,9 +26,11 @@ use tokio::time::timeout;
 use tollgate_shared::identity::RUN_SECRET_VARIABLE;
 
 use super::Fleet;
+use super::answer::{Answers, ROUNDS_MAX};
 use super::relay::{Inbox, Relay, Tapped};
 use crate::budget::OWNER_FILE_VARIABLE;
 use crate::config::ServerSpec;
+use crate::oauth::Refusal;
 use crate::telemetry;
 
 /// Longest that a server may take from its start to its first answer; interpreters with many imports take seconds.
@@ -69,6 +71,8 @@ pub(crate) struct Child {
 pub(crate) enum CallError {
     /// The server ended.
     Died(String),
+    /// The server wants a login, or one that may do more.
+    Refused(Refusal),
     /// The server took too long; it was told to stop.
     TimedOut(Duration),
     /// The server answered with a protocol error, or with something that is no answer.
@@ -91,7 +95,8 @@ impl Child {
         };
         match Self::connect(spec, fleet, owner_file, first).await {
             Ok(child) => Ok(child),
-            Err(error) if !spec.own => {
+            // Another handshake is refused as well.
+            Err(error) if !spec.own && spec.refusal().is_none() => {
                 tracing::debug!(server = spec.name, %error, "trying the other handshake");
                 Self::connect(spec, fleet, owner_file, then).await.map_err(|other| other.context(error))
             }
@@ -152,18 +157,17 @@ impl Child {
     async fn reach(spec: &ServerSpec, url: &str, fleet: &Fleet, mode: ClientLifecycleMode) -> anyhow::Result<Self> {
         // One provider for the whole program; whoever comes second finds it there.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut headers = std::collections::HashMap::new();
-        for (name, value) in &spec.headers {
-            let name: http::HeaderName = name.parse().with_context(|| format!("headers: `{name}` is not a name"))?;
-            let mut value: http::HeaderValue = value
-                .parse()
-                .with_context(|| format!("headers: the value of `{name}` has characters that none can have"))?;
-            value.set_sensitive(true);
-            headers.insert(name, value);
-        }
-        let config = StreamableHttpClientTransportConfig::with_uri(url).custom_headers(headers);
-        let (service, inbox) =
-            Self::greet(spec, fleet, StreamableHttpClientTransport::from_config(config), mode).await?;
+        let config = StreamableHttpClientTransportConfig::with_uri(url).custom_headers(headers_of(spec)?);
+        let greeted = if let Some(access) = &spec.access {
+            let transport = StreamableHttpClientTransport::with_client(access.client()?, config);
+            Self::greet(spec, fleet, transport, mode).await
+        } else {
+            Self::greet(spec, fleet, StreamableHttpClientTransport::from_config(config), mode).await
+        };
+        let (service, inbox) = greeted.map_err(|error| match spec.refusal() {
+            Some(refusal) => anyhow::anyhow!("{refusal}; {}", refusal.hint(&spec.name)),
+            None => error,
+        })?;
         Ok(Self::connected(service, inbox, None, Arc::default()))
     }
 
@@ -174,7 +178,11 @@ impl Child {
         mode: ClientLifecycleMode,
     ) -> anyhow::Result<(RunningService<RoleClient, Relay>, Arc<Inbox>)> {
         let inbox = Inbox::new(&spec.name, fleet.facing().legacy, Arc::clone(fleet.changes()), fleet.client.clone());
-        let relay = Relay { inbox: Arc::clone(&inbox), facing: fleet.facing().clone() };
+        let (mut facing, answers) = (fleet.facing().clone(), fleet.answers_to(spec).cloned());
+        if let Some(answers) = &answers {
+            facing.capabilities = answers.capabilities();
+        }
+        let relay = Relay { inbox: Arc::clone(&inbox), facing, answers };
         let transport = Tapped { transport, inbox: Arc::clone(&inbox) };
         let service = timeout(START_MAX, relay.serve_with_lifecycle(transport, mode))
             .await
@@ -264,15 +272,43 @@ impl Child {
             .cloned()
     }
 
-    /// Calls a tool and waits for the answer, at most `limit`; then the server is told to stop.
+    /// Calls a tool and waits for the answer; where that is a question, `answers` answers it and the tool is called
+    /// again.
     pub(super) async fn call(
         &self,
         tool: &str,
         arguments: JsonObject,
         meta: RequestMetaObject,
         limit: Duration,
+        answers: Option<&Answers>,
     ) -> Result<CallToolResult, CallError> {
-        let params = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
+        let first = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
+        let mut params = first.clone();
+        for _ in 0..=ROUNDS_MAX {
+            let asked = match self.call_once(params, meta.clone(), limit).await? {
+                ServerResult::CallToolResult(result) => return Ok(result),
+                ServerResult::InputRequiredResult(asked) => asked,
+                _ => {
+                    let message = "the server answered with something that is not a tool result";
+                    return Err(CallError::Protocol(message.into()));
+                }
+            };
+            let Some(answers) = answers else {
+                let message = "the tool asks for a person's input, and nobody is here to give it";
+                return Err(CallError::Protocol(message.into()));
+            };
+            params = answers.retry(&self.inbox.server, &first, asked).await.map_err(CallError::Protocol)?;
+        }
+        Err(CallError::Protocol(format!("the tool asks again after {ROUNDS_MAX} answers")))
+    }
+
+    /// Sends one call and waits for what comes back, at most `limit`; then the server is told to stop.
+    async fn call_once(
+        &self,
+        params: CallToolRequestParams,
+        meta: RequestMetaObject,
+        limit: Duration,
+    ) -> Result<ServerResult, CallError> {
         let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
         let options = PeerRequestOptions::with_timeout(limit).with_meta(meta);
         let answer = match self.peer.send_request_with_option(request, options).await {
@@ -289,14 +325,14 @@ impl Child {
             Err(_) => {}
         }
         match answer {
-            Ok(ServerResult::CallToolResult(result)) => Ok(result),
-            Ok(ServerResult::InputRequiredResult(_)) => {
-                Err(CallError::Protocol("the tool asks for a person's input, and nobody is here to give it".into()))
-            }
-            Ok(_) => Err(CallError::Protocol("the server answered with something that is not a tool result".into())),
+            Ok(result) => Ok(result),
             Err(ServiceError::Timeout { .. }) => Err(CallError::TimedOut(limit)),
             Err(ServiceError::McpError(error)) => Err(CallError::Protocol(error.message.into_owned())),
-            Err(ServiceError::TransportClosed | ServiceError::TransportSend(_) | ServiceError::Cancelled { .. }) => {
+            Err(ServiceError::TransportSend(error)) => match Refusal::of(&error) {
+                Some(refusal) => Err(CallError::Refused(refusal)),
+                None => Err(CallError::Died(self.end_of_process().await)),
+            },
+            Err(ServiceError::TransportClosed | ServiceError::Cancelled { .. }) => {
                 Err(CallError::Died(self.end_of_process().await))
             }
             Err(error) => Err(CallError::Protocol(error.to_string())),
@@ -337,6 +373,20 @@ impl Child {
         };
         format!("{how}{}", self.last_words())
     }
+}
+
+/// Returns what is sent to a server over HTTP with every request.
+pub(crate) fn headers_of(spec: &ServerSpec) -> anyhow::Result<HashMap<http::HeaderName, http::HeaderValue>> {
+    let mut headers = HashMap::new();
+    for (name, value) in &spec.headers {
+        let name: http::HeaderName = name.parse().with_context(|| format!("headers: `{name}` is not a name"))?;
+        let mut value: http::HeaderValue = value
+            .parse()
+            .with_context(|| format!("headers: the value of `{name}` has characters that none can have"))?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+    Ok(headers)
 }
 
 async fn log_stderr(server: String, stderr: ChildStderr, kept: Arc<Mutex<VecDeque<String>>>) {

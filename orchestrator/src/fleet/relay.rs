@@ -17,6 +17,8 @@ use rmcp::service::{
 use rmcp::transport::Transport;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use super::answer::Answers;
+
 /// Most that waits for one call to take it; a server that says more before anybody listens is not heard.
 const PORT_CAPACITY: usize = 1_024;
 
@@ -105,7 +107,7 @@ pub(crate) enum Said {
 
 /// The calls under way on one connection.
 pub(crate) struct Inbox {
-    server: String,
+    pub(super) server: String,
     legacy: bool,
     ports: Mutex<Vec<Port>>,
     changes: Arc<Changes>,
@@ -130,6 +132,8 @@ pub(crate) struct Listening {
 pub(crate) struct Relay {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) facing: Facing,
+    /// Who answers on the command line.
+    pub(crate) answers: Option<Answers>,
 }
 
 /// A transport whose notifications are heard in order.
@@ -242,9 +246,12 @@ impl Service<RoleClient> for Relay {
         request: ServerRequest,
         _: RequestContext<RoleClient>,
     ) -> Result<ClientResult, ErrorData> {
-        match request {
-            ServerRequest::PingRequest(_) => Ok(ClientResult::EmptyResult(EmptyResult {})),
-            request => self.inbox.ask(request).await,
+        match (request, &self.answers) {
+            (ServerRequest::PingRequest(_), _) => Ok(ClientResult::EmptyResult(EmptyResult {})),
+            (ServerRequest::ElicitRequest(question), Some(answers)) => {
+                Ok(ClientResult::ElicitResult(answers.answer(&self.inbox.server, question.params).await))
+            }
+            (request, _) => self.inbox.ask(request).await,
         }
     }
 

@@ -20,7 +20,7 @@ use crate::catalogue::{BUILT_IN, COST_REPORT};
 use crate::fleet::account::{Admitted, PendingCall};
 use crate::fleet::child::Child;
 use crate::fleet::member::Member;
-use crate::fleet::{Called, UNAVAILABLE_HINT, bytes_of, failure};
+use crate::fleet::{Called, bytes_of, failure};
 use crate::telemetry;
 
 /// The code of an answer that is a question.
@@ -108,7 +108,8 @@ impl Front {
         let child = match backends.child(route.member).await {
             Ok(child) => child,
             Err(reason) => {
-                let called = account.unanswered(&call, "server_unavailable", &reason, UNAVAILABLE_HINT).await?;
+                let (code, hint) = member.spec.why_down();
+                let called = account.unanswered(&call, code, &reason, &hint).await?;
                 return Ok(Ok(answer_of(Ok(called)).into()));
             }
         };
@@ -143,6 +144,9 @@ impl Front {
                 let code = Some("protocol_error".to_owned());
                 account.priced(spec, call, Outcome::Refused, code, || 0).await?;
                 return Ok(Err(error));
+            }
+            Ended::Refused(refusal) => {
+                account.unanswered(call, refusal.code(), &refusal.to_string(), &refusal.hint(&spec.name)).await?
             }
             Ended::Died(reason) => {
                 member.died(child).await;

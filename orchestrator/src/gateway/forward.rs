@@ -13,6 +13,7 @@ use rmcp::service::{PeerRequestOptions, RequestContext, RoleServer, ServiceError
 use crate::config::ServerSpec;
 use crate::fleet::child::Child;
 use crate::fleet::relay::Said;
+use crate::oauth::Refusal;
 use crate::telemetry;
 
 /// What begins the keys that only this house may write.
@@ -28,6 +29,8 @@ pub(crate) enum Ended {
     Wrong(ErrorData),
     /// The server ended.
     Died(String),
+    /// The server wants a login, or one that may do more.
+    Refused(Refusal),
     /// The server took too long; it was told to stop.
     TimedOut,
     /// The client took the request back; the server was told to stop.
@@ -126,6 +129,7 @@ impl Ended {
             Self::Answered(result) => telemetry::mcp::heard(Ok(result)),
             Self::Wrong(error) => telemetry::mcp::heard(Err(error)),
             Self::Died(_) => telemetry::mcp::unheard("server_died"),
+            Self::Refused(refusal) => telemetry::mcp::unheard(refusal.code()),
             Self::TimedOut => telemetry::mcp::unheard("timeout"),
             Self::Cancelled => telemetry::mcp::unheard("cancelled"),
         }
@@ -174,9 +178,11 @@ fn asking_failed(error: ServiceError) -> ErrorData {
 async fn ended(child: &Child, error: ServiceError) -> Ended {
     match error {
         ServiceError::McpError(error) => Ended::Wrong(error),
-        ServiceError::TransportClosed | ServiceError::TransportSend(_) | ServiceError::Cancelled { .. } => {
-            Ended::Died(child.end_of_process().await)
-        }
+        ServiceError::TransportSend(error) => match Refusal::of(&error) {
+            Some(refusal) => Ended::Refused(refusal),
+            None => Ended::Died(child.end_of_process().await),
+        },
+        ServiceError::TransportClosed | ServiceError::Cancelled { .. } => Ended::Died(child.end_of_process().await),
         error => Ended::Wrong(ErrorData::internal_error(error.to_string(), None)),
     }
 }

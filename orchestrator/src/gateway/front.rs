@@ -119,6 +119,7 @@ impl Front {
                 backends.fleet.members()[member].died(&child).await;
                 Err(ErrorData::internal_error(format!("the server ended: {reason}"), None))
             }
+            Ended::Refused(refusal) => Err(ErrorData::internal_error(refusal.to_string(), None)),
             Ended::TimedOut => Err(ErrorData::internal_error("the server did not answer in time", None)),
             Ended::Cancelled => Err(ErrorData::internal_error("the request was taken back", None)),
         }

@@ -155,11 +155,55 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Hostile.serve(stdio()).await?.waiting().await?;
         return Ok(());
     }
+    if std::env::args().any(|argument| argument == "--legacy") {
+        return legacy();
+    }
     // A plain server as most are written, or one on the faster transport, for a fair comparison.
     if std::env::args().any(|argument| argument == "--pipes") {
         Fixture::new().serve(stdio_pipes()).await?.waiting().await?;
     } else {
         Fixture::new().serve(stdio()).await?.waiting().await?;
+    }
+    Ok(())
+}
+
+/// A server as they were written before 2026: it knows only sessions, and asks while a call is under way.
+fn legacy() -> Result<(), Box<dyn std::error::Error>> {
+    use std::io::{BufRead, Write};
+    let mut lines = std::io::stdin().lock().lines();
+    let say = |message: serde_json::Value| writeln!(std::io::stdout().lock(), "{message}");
+    let mut calling = json!(null);
+    while let Some(line) = lines.next().transpose()? {
+        let message: serde_json::Value = serde_json::from_str(&line)?;
+        let id = &message["id"];
+        let result = match message["method"].as_str() {
+            Some("initialize") => json!({
+                "protocolVersion": "2025-06-18",
+                "capabilities": { "tools": {} },
+                "serverInfo": { "name": "mcp-fixture", "version": "1" },
+            }),
+            Some("tools/list") => json!({ "tools": [{ "name": "ask", "inputSchema": { "type": "object" } }] }),
+            Some("tools/call") => {
+                calling = id.clone();
+                let properties = json!({ "size": { "type": "integer", "default": 7 } });
+                let schema = json!({ "type": "object", "properties": properties });
+                let params = json!({ "message": "how large?", "requestedSchema": schema });
+                say(json!({ "jsonrpc": "2.0", "id": "q", "method": "elicitation/create", "params": params }))?;
+                continue;
+            }
+            Some(_) if id.is_null() => continue,
+            Some(_) => {
+                say(json!({ "jsonrpc": "2.0", "id": id, "error": { "code": -32601, "message": "unknown" } }))?;
+                continue;
+            }
+            None => {
+                let text = if message["result"].is_null() { &message["error"] } else { &message["result"] };
+                let content = json!([{ "type": "text", "text": text.to_string() }]);
+                say(json!({ "jsonrpc": "2.0", "id": calling, "result": { "content": content } }))?;
+                continue;
+            }
+        };
+        say(json!({ "jsonrpc": "2.0", "id": id, "result": result }))?;
     }
     Ok(())
 }
