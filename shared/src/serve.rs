@@ -8,6 +8,7 @@ pub mod drain;
 pub mod handler;
 mod progress;
 pub mod question;
+mod received;
 pub mod report;
 pub mod stdio;
 mod task;

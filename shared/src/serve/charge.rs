@@ -285,15 +285,19 @@ pub(super) async fn charged<S: Send + Sync + 'static>(
     let result = within_allowance(&call, result);
     call.0.progress.close().await;
     let receipt = settle(&call, tool, &result, started_at, clock);
-    if let Err(error) = record(&call, &receipt, result.as_ref().err()).await {
-        let done = if result.is_ok() { "the call was carried out but not recorded" } else { "nothing more was done" };
-        return unrecorded(&error, done).into();
-    }
+    let written = match record(&call, &receipt, result.as_ref().err()).await {
+        Ok(written) => written,
+        Err(error) => {
+            let done =
+                if result.is_ok() { "the call was carried out but not recorded" } else { "nothing more was done" };
+            return unrecorded(&error, done).into();
+        }
+    };
     lock(&call.house().session).add(&receipt);
     let pending = lock(&call.0.pending).take();
     match (pending, &result) {
         (Some(asked), Err(refusal)) if refusal.code == INPUT_REQUIRED => asked.with_meta(receipt_meta(&receipt)).into(),
-        _ => answer(result, &receipt).into(),
+        _ => answer(result, &receipt, written).into(),
     }
 }
 
@@ -386,15 +390,19 @@ fn settle<S>(
     }
 }
 
-async fn record(call: &Call, receipt: &Receipt, refusal: Option<&Refusal>) -> Result<(), LedgerError> {
+/// Writes the receipt and what was decided to the ledger; returns the receipt as it stands there.
+async fn record(call: &Call, receipt: &Receipt, refusal: Option<&Refusal>) -> Result<String, LedgerError> {
     let mut decisions = std::mem::take(&mut *lock(&call.0.decisions));
     if let Some(refusal) = refusal.filter(|refusal| refusal.outcome == Outcome::Refused) {
         let action = if refusal.code == INPUT_REQUIRED { "asked" } else { "refused" };
         decisions.push(call.entry(action, Some(refusal.code), refusal.message.clone(), Value::Null));
     }
     let mut entries = entries(&decisions)?;
-    entries.push(NewEntry::receipt(receipt).map_err(|error| LedgerError::Append(error.to_string()))?);
-    call.house().ledger.append(entries).await
+    let entry = NewEntry::receipt(receipt).map_err(|error| LedgerError::Append(error.to_string()))?;
+    let written = entry.body.clone();
+    entries.push(entry);
+    call.house().ledger.append(entries).await?;
+    Ok(written)
 }
 
 fn entries(decisions: &[AuditEntry]) -> Result<Vec<NewEntry>, LedgerError> {
@@ -405,29 +413,26 @@ fn entries(decisions: &[AuditEntry]) -> Result<Vec<NewEntry>, LedgerError> {
     Ok(entries)
 }
 
-fn answer(result: Result<RawAnswer, Refusal>, receipt: &Receipt) -> CallToolResult {
+fn answer(result: Result<RawAnswer, Refusal>, receipt: &Receipt, written: String) -> CallToolResult {
     let failed = result.is_err();
     let RawAnswer { mut structured, text } = result
         .unwrap_or_else(|refusal| RawAnswer { structured: Value::Object(refused(refusal)).to_string(), text: None });
-    append(&mut structured, "cost_usd", &json!(receipt.amount));
-    append(&mut structured, "cached", &json!(receipt.cached));
+    append(&mut structured, "cost_usd", &format!("\"{}\"", receipt.amount));
+    append(&mut structured, "cached", if receipt.cached { "true" } else { "false" });
     let content = vec![ContentBlock::text(text.unwrap_or_else(|| structured.clone()))];
     let mut result = if failed { CallToolResult::error(content) } else { CallToolResult::success(content) };
-    written::put(&mut result, structured);
-    result.with_meta(Some(receipt_meta(receipt)))
+    written::put(&mut result, structured, written);
+    result
 }
 
-/// Appends one more member to the text of a JSON object, which has none of this name.
-fn append(object: &mut String, name: &str, value: &Value) {
+/// Appends one more member to the text of a JSON object, which has none of this name; `name` has nothing to escape, and `value` is JSON.
+fn append(object: &mut String, name: &str, value: &str) {
     debug_assert!(is_whole(object, name), "an answer has a name twice, or `{name}`: {object}");
     object.truncate(object.len() - 1);
     if object.len() > 1 {
         object.push(',');
     }
-    object.push_str(&json!(name).to_string());
-    object.push(':');
-    object.push_str(&value.to_string());
-    object.push('}');
+    object.extend(["\"", name, "\":", value, "}"]);
 }
 
 /// Whether `object` is a JSON object that has no name twice, and not `name`.

@@ -83,6 +83,17 @@ impl<S: Server> ToolServer<S> {
     }
 }
 
+/// Whether the request itself says that the client can do nothing: then it need not be decoded for each call.
+fn has_no_capabilities(context: &RequestContext<RoleServer>) -> bool {
+    let said = context.meta.0.get("io.modelcontextprotocol/clientCapabilities");
+    said.and_then(Value::as_object).is_some_and(Map::is_empty)
+}
+
+fn client_name(context: &RequestContext<RoleServer>) -> Option<String> {
+    let said = context.meta.0.get("io.modelcontextprotocol/clientInfo").and_then(|client| client.get("name")?.as_str());
+    said.map(str::to_owned).or_else(|| context.client_info().map(|client| client.name))
+}
+
 impl<S: Server> ServerHandler for ToolServer<S> {
     fn get_info(&self) -> ServerConfig {
         let mut capabilities = ServerCapabilities::builder().enable_tools().enable_resources().build();
@@ -120,12 +131,15 @@ impl<S: Server> ServerHandler for ToolServer<S> {
             ));
         };
         let modern = context.protocol_version().is_some_and(|version| version >= ProtocolVersion::V_2026_07_28);
-        let capabilities = context.client_capabilities().unwrap_or_default();
+        let capabilities = if has_no_capabilities(&context) { None } else { context.client_capabilities() };
         // A client that names no form at all means forms.
-        let form = capabilities.elicitation.as_ref().is_some_and(|modes| modes.form.is_some() || modes.url.is_none());
-        let long = tool.is_long() && modern && capabilities.supports_tasks();
+        let form = capabilities
+            .as_ref()
+            .and_then(|capabilities| capabilities.elicitation.as_ref())
+            .is_some_and(|modes| modes.form.is_some() || modes.url.is_none());
+        let long = tool.is_long() && modern && capabilities.is_some_and(|capabilities| capabilities.supports_tasks());
         let arguments = request.arguments.unwrap_or_default();
-        let client = context.client_info().map(|client| client.name);
+        let client = client_name(&context);
         let meta = context.meta.0.0.clone();
         if long && self.tasks.admit() {
             return Ok(CallToolResponse::Task(self.become_task(tool.name(), arguments, meta, client, form)));

@@ -22,7 +22,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
 use super::drain::Drain;
-use super::written;
+use super::{received, written};
 
 /// Longest line that is read: an answer's limit twice over, so a file of 8 MiB with every byte escaped still fits.
 pub const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -88,7 +88,7 @@ impl StdioTransport {
 
     /// Returns the message in `line` when rmcp should see it; answers everything else.
     fn take(&mut self, line: &[u8]) -> Option<ClientJsonRpcMessage> {
-        let message = match serde_json::from_slice::<ClientJsonRpcMessage>(line) {
+        let message = match received::message(line) {
             Ok(message) => message,
             Err(error) => {
                 let value = serde_json::from_slice::<Value>(line);

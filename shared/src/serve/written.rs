@@ -1,22 +1,28 @@
-//! Structured content that is JSON text already, on its way from the call to the transport.
+//! Structured content and receipts that are JSON text already, on their way from the call to the transport.
 //!
 //! An answer of a thousand rows as a tree of values costs more than the query that it answers: it is built, copied, written
 //! as text content, written again and taken apart. So it is written once, and carried as a string where rmcp has a
-//! value. No tool answers with a string, so nothing is mistaken for one that was carried.
+//! value; so is the receipt, which the ledger has as text. No tool answers with a string, and no receipt is one, so nothing is mistaken for
+//! one that was carried.
 
-use rmcp::model::{CallToolResponse, CallToolResult, JsonRpcMessage, ServerJsonRpcMessage, ServerResult};
-use serde_json::Value;
+use rmcp::model::{CallToolResponse, CallToolResult, JsonRpcMessage, MetaObject, ServerJsonRpcMessage, ServerResult};
+use serde_json::{Map, Value};
 
-/// Has `result` carry `structured`, the text of a JSON object.
-pub(super) fn put(result: &mut CallToolResult, structured: String) {
+use crate::receipt::RECEIPT_META_KEY;
+
+/// Has `result` carry `structured` and `receipt`, each the text of a JSON object.
+pub(super) fn put(result: &mut CallToolResult, structured: String, receipt: String) {
     result.structured_content = Some(Value::String(structured));
+    result.meta = Some(MetaObject(Map::from_iter([(RECEIPT_META_KEY.to_owned(), Value::String(receipt))])));
 }
 
 /// Returns `response` with what it carries as a value, for whoever does not write it at once.
 pub(super) fn read(response: CallToolResponse) -> CallToolResponse {
     let CallToolResponse::Complete(mut result) = response else { return response };
-    if let Some(Value::String(structured)) = &result.structured_content {
-        result.structured_content = serde_json::from_str(structured).ok();
+    if let Some(carried) = carried(&mut result) {
+        result.structured_content = serde_json::from_str(&carried.structured).ok();
+        let receipt = serde_json::from_str(&carried.receipt).unwrap_or_default();
+        result.meta = Some(MetaObject(Map::from_iter([(RECEIPT_META_KEY.to_owned(), receipt)])));
     }
     CallToolResponse::Complete(result)
 }
@@ -34,27 +40,30 @@ pub(super) fn message(mut message: ServerJsonRpcMessage) -> serde_json::Result<V
         },
         _ => None,
     };
-    let Some(structured) = carried else { return serde_json::to_vec(&message) };
+    let Some(Carried { structured, receipt }) = carried else { return serde_json::to_vec(&message) };
     // The text content is mostly the same, with its quotes escaped.
-    let mut line = Vec::with_capacity(structured.len() * 5 / 2 + 1024);
+    let mut line = Vec::with_capacity(structured.len() * 5 / 2 + receipt.len() + 512);
     serde_json::to_writer(&mut line, &message)?;
     // The result is the last thing in its message, and never empty: its content is always there.
     debug_assert!(line.ends_with(b"}}"), "a result is the last thing in its message");
     line.truncate(line.len() - 2);
-    line.extend_from_slice(b",\"structuredContent\":");
-    line.extend_from_slice(structured.as_bytes());
-    line.extend_from_slice(b"}}");
+    for part in [",\"structuredContent\":", &structured, ",\"_meta\":{\"", RECEIPT_META_KEY, "\":", &receipt, "}}}"] {
+        line.extend_from_slice(part.as_bytes());
+    }
     Ok(line)
 }
 
-fn carried(result: &mut CallToolResult) -> Option<String> {
-    match result.structured_content.take() {
-        Some(Value::String(structured)) => Some(structured),
-        other => {
-            result.structured_content = other;
-            None
-        }
-    }
+/// What [`put`] had a result carry.
+struct Carried {
+    structured: String,
+    receipt: String,
+}
+
+fn carried(result: &mut CallToolResult) -> Option<Carried> {
+    let Some(Value::String(_)) = &result.structured_content else { return None };
+    let Some(Value::String(receipt)) = result.meta.take()?.0.remove(RECEIPT_META_KEY) else { return None };
+    let Some(Value::String(structured)) = result.structured_content.take() else { return None };
+    Some(Carried { structured, receipt })
 }
 
 #[cfg(test)]
@@ -64,10 +73,16 @@ mod tests {
 
     use super::*;
 
+    const RECEIPT: &str = r#"{"id":"x","amount":"0.10"}"#;
+
     fn result(structured: &str) -> CallToolResult {
         let mut result = CallToolResult::success(vec![ContentBlock::text(structured)]);
-        put(&mut result, structured.to_owned());
+        put(&mut result, structured.to_owned(), RECEIPT.to_owned());
         result
+    }
+
+    fn receipt() -> Value {
+        json!({ RECEIPT_META_KEY: serde_json::from_str::<Value>(RECEIPT).unwrap() })
     }
 
     #[test]
@@ -77,6 +92,7 @@ mod tests {
         let line = message(response).unwrap();
         let read: Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(read["result"]["structuredContent"], serde_json::from_str::<Value>(text).unwrap());
+        assert_eq!(read["result"]["_meta"], receipt());
         assert_eq!(read["result"]["content"], json!([{ "type": "text", "text": text }]));
         assert_eq!((&read["id"], &read["result"]["isError"]), (&json!(7), &json!(false)));
     }
@@ -96,5 +112,6 @@ mod tests {
     fn what_is_not_written_at_once_gets_its_value() {
         let CallToolResponse::Complete(read) = read(CallToolResponse::Complete(result(r#"{"a":1}"#))) else { panic!() };
         assert_eq!(read.structured_content, Some(json!({ "a": 1 })));
+        assert_eq!(json!(read.meta), receipt());
     }
 }
