@@ -12,6 +12,7 @@
 //! another question than the one asked, and nobody would notice.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::{Syntax, functions};
 
@@ -39,6 +40,8 @@ pub struct Tokens {
     pub operators: BTreeSet<String>,
     /// Where in `text` each parameter is, and how it is written.
     pub parameters: Vec<(usize, String)>,
+    /// Every token, and where in `text` it is.
+    pub(super) pieces: Vec<Piece>,
     /// How deep its parentheses nest.
     pub parentheses: usize,
     /// How deep its tree is at most, parentheses and operators together.
@@ -61,8 +64,15 @@ pub enum Malformed {
     Function(String),
 }
 
+/// One token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub(super) kind: Kind,
+    pub(super) place: Range<usize>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Word,
     Number,
     Parameter,
@@ -88,6 +98,7 @@ pub fn tokens(sql: &str, syntax: Syntax) -> Result<Tokens, Malformed> {
         first_word: String::new(),
         operators: BTreeSet::new(),
         parameters: Vec::new(),
+        pieces: Vec::with_capacity(sql.len() / 4),
         parentheses: 0,
         depth: 0,
     };
@@ -130,8 +141,10 @@ pub fn tokens(sql: &str, syntax: Syntax) -> Result<Tokens, Malformed> {
         if kind == Kind::Operator {
             tokens.operators.insert(token.to_owned());
         }
+        let place = tokens.text.len();
         if let Some(content) = decoded {
             syntax.write_string(&mut tokens.text, &content);
+            tokens.pieces.push(Piece { kind, place: place..tokens.text.len() });
             tokens.quoted.push(('\'', content));
             depth.count(kind, token, &word)?;
             previous = Some(kind);
@@ -139,6 +152,7 @@ pub fn tokens(sql: &str, syntax: Syntax) -> Result<Tokens, Malformed> {
             continue;
         }
         tokens.text.push_str(token);
+        tokens.pieces.push(Piece { kind, place: place..tokens.text.len() });
         if kind == Kind::Quoted {
             tokens.quoted.push(unquote(token));
         } else if token.starts_with("0x") || token.starts_with("0X") {

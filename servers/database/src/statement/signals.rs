@@ -43,7 +43,7 @@ fn params_schema(_: &mut SchemaGenerator) -> Schema {
 
 /// Looks for signs in `query`, which was parsed from `tokens`, which were cut from `sql`.
 pub(super) fn warnings(query: &Query, sql: &str, tokens: &Tokens, syntax: Syntax) -> Vec<Warning> {
-    let mut signs = Signs { found: Vec::new(), operands: Vec::new() };
+    let mut signs = Signs { found: Vec::new() };
     let _ = query.visit(&mut signs);
     union_of_constants(&query.body, &mut signs.found);
     if quote_in_last_comment(sql, syntax) {
@@ -58,7 +58,9 @@ pub(super) fn warnings(query: &Query, sql: &str, tokens: &Tokens, syntax: Syntax
     if signs.found.is_empty() {
         return Vec::new();
     }
-    let form = parametrised(&signs.operands, tokens, syntax);
+    let mut operands = Operands(Vec::new());
+    let _ = query.visit(&mut operands);
+    let form = parametrised(&operands.0, tokens, syntax);
     let warning = |(at, (signal, message)): (usize, (&'static str, String))| {
         // Once is enough.
         let (text, params) = if at == 0 { form.clone().unzip() } else { (None, None) };
@@ -69,33 +71,21 @@ pub(super) fn warnings(query: &Query, sql: &str, tokens: &Tokens, syntax: Syntax
 
 struct Signs {
     found: Vec<(&'static str, String)>,
-    operands: Vec<ValueWithSpan>,
 }
+
+/// The literals that something is compared with, which could be parameters.
+struct Operands(Vec<ValueWithSpan>);
 
 impl Visitor for Signs {
     type Break = ();
 
     fn pre_visit_expr(&mut self, expression: &Expr) -> ControlFlow<()> {
-        match expression {
-            Expr::BinaryOp { left, op, right } => {
-                if *op == BinaryOperator::Or {
-                    for side in [left, right] {
-                        if always(side) {
-                            self.found
-                                .push(("tautology", format!("`OR {side}` is always true").chars().take(200).collect()));
-                        }
-                    }
+        if let Expr::BinaryOp { left, op: BinaryOperator::Or, right } = expression {
+            for side in [left, right] {
+                if always(side) {
+                    self.found.push(("tautology", format!("`OR {side}` is always true").chars().take(200).collect()));
                 }
-                self.operands.extend([left, right].into_iter().filter_map(|side| literal(side)));
             }
-            Expr::Like { expr, pattern, .. } | Expr::ILike { expr, pattern, .. } => {
-                self.operands.extend([expr, pattern].into_iter().filter_map(|side| literal(side)));
-            }
-            Expr::InList { list, .. } => self.operands.extend(list.iter().filter_map(literal)),
-            Expr::Between { low, high, .. } => {
-                self.operands.extend([low, high].into_iter().filter_map(|side| literal(side)));
-            }
-            _ => {}
         }
         ControlFlow::Continue(())
     }
@@ -105,6 +95,27 @@ impl Visitor for Signs {
             && looks_like_sql(text)
         {
             self.found.push(("sql_in_literal", "a string literal holds what looks like SQL".to_owned()));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl Visitor for Operands {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expression: &Expr) -> ControlFlow<()> {
+        match expression {
+            Expr::BinaryOp { left, right, .. } => {
+                self.0.extend([left, right].into_iter().filter_map(|side| literal(side)));
+            }
+            Expr::Like { expr, pattern, .. } | Expr::ILike { expr, pattern, .. } => {
+                self.0.extend([expr, pattern].into_iter().filter_map(|side| literal(side)));
+            }
+            Expr::InList { list, .. } => self.0.extend(list.iter().filter_map(literal)),
+            Expr::Between { low, high, .. } => {
+                self.0.extend([low, high].into_iter().filter_map(|side| literal(side)));
+            }
+            _ => {}
         }
         ControlFlow::Continue(())
     }
