@@ -83,7 +83,7 @@ pub struct Connection {
 /// The engines that can be read.
 #[derive(Debug)]
 enum Engine {
-    Sqlite(SqliteFile),
+    Sqlite(Arc<SqliteFile>),
     Postgres(Arc<Postgres>),
     Mysql(Arc<Mysql>),
 }
@@ -231,7 +231,7 @@ impl Connection {
                 config.allowed_functions.is_empty() && config.schemas.is_empty(),
                 "SQLite has no such functions and schemas"
             );
-            Engine::Sqlite(SqliteFile::new(&config.url, workspace, Arc::clone(&protection))?)
+            Engine::Sqlite(Arc::new(SqliteFile::new(&config.url, workspace, Arc::clone(&protection))?))
         };
         Ok(Self {
             name: name.to_owned(),
@@ -546,7 +546,12 @@ impl Connection {
             let _ = done.send(result);
         }));
         handed_over?;
-        match timeout(self.timeout + GRACE, answer).await {
+        let answer = timeout(self.timeout + GRACE, answer).await;
+        if let Engine::Sqlite(file) = &*self.engine {
+            let file = Arc::clone(file);
+            tokio::spawn(async move { file.close_when_idle().await });
+        }
+        match answer {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(stopped()),
             Err(_) => Err(timed_out(self.timeout)),

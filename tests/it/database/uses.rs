@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use sqlx::sqlite::SqliteJournalMode;
+use tollgate_tests::mcp_process::McpProcess;
 
 use super::world::{World, rows};
 
@@ -217,4 +218,62 @@ async fn file_in_a_folder_that_is_read_only_is_read() {
     permissions(0o755);
     // Whoever runs the tests as root could have written there.
     assert_eq!(world.files().keys().filter(|name| name.starts_with("data/")).count(), 1);
+}
+
+/// Files of `data` that the server has open.
+fn open_files(world: &World, server: &McpProcess) -> usize {
+    let folder = std::fs::read_dir(format!("/proc/{}/fd", server.pid().unwrap())).unwrap();
+    let data = world.path("data");
+    folder
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .filter(|path| path.starts_with(&data))
+        .count()
+}
+
+/// A file at rest stays open from one call to the next: nothing of one call may be left for the next, nothing of an old
+/// state of the file may be answered, and nobody else may be held up.
+#[tokio::test]
+async fn file_at_rest_is_kept_open_for_a_moment_and_no_longer() {
+    for mode in [SqliteJournalMode::Delete, SqliteJournalMode::Wal] {
+        let masked = "[database.connections.shop]\nurl = 'sqlite:../data/shop.db'\ntimeout_ms = 1000\ncache_ms = 0\n\
+            masked_columns = ['*.secret']\n";
+        let world = World::with(masked).await;
+        world.run(mode, "INSERT INTO orders VALUES (4, 1, 1)").await;
+        let rest = || tokio::time::sleep(Duration::from_millis(3_200));
+        rest().await;
+        let server = world.start();
+        let count = "SELECT count(*) FROM orders";
+        assert_eq!(rows(&server, count, json!([])).await, json!([[4]]));
+        assert_eq!(open_files(&world, &server), 1, "{mode:?}");
+        // Whatever goes wrong in one call is over with it.
+        let endless = "WITH RECURSIVE c (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c";
+        for (sql, code) in [
+            ("SELECT * FROM nothing", "query_failed"),
+            (count, "ok"),
+            ("SELECT * FROM pragma_database_list", "table_not_allowed"),
+            (count, "ok"),
+            (endless, "timeout"),
+            (count, "ok"),
+            ("SELECT hex(zeroblob(900000)) || hex(zeroblob(900000))", "value_too_large"),
+            ("SELECT length(hex(zeroblob(400000)))", "ok"),
+        ] {
+            let called = server.call("query", json!({"sql": sql})).await;
+            assert_eq!(called.structured["error"]["code"].as_str().unwrap_or("ok"), code, "{sql}");
+        }
+        // A writer is not held up, and what it wrote is seen: rows, tables, and what of them is masked.
+        world.run(mode, "CREATE TABLE later (id, secret); INSERT INTO later VALUES (1, 'hush')").await;
+        assert_eq!(rows(&server, "SELECT * FROM later", json!([])).await, json!([[1, "***"]]), "{mode:?}");
+        rest().await;
+        assert_eq!(rows(&server, "SELECT * FROM later", json!([])).await, json!([[1, "***"]]), "{mode:?}");
+        assert_eq!(open_files(&world, &server), 1, "{mode:?}");
+        // Another file in its place, as old as this one.
+        let path = world.path("data/shop.db");
+        std::fs::rename(&path, world.path("shop.db")).unwrap();
+        world.run(mode, "CREATE TABLE orders (id)").await;
+        assert_eq!(rows(&server, count, json!([])).await, json!([[0]]), "{mode:?}");
+        rest().await;
+        assert_eq!(rows(&server, count, json!([])).await, json!([[0]]), "{mode:?}");
+        rest().await;
+        assert_eq!(open_files(&world, &server), 0, "{mode:?}");
+    }
 }

@@ -1,12 +1,13 @@
 //! SQLite files, read only.
 //!
-//! A file is opened for every call and closed after it: others may replace it, write it or take it away meanwhile,
-//! and nothing of theirs is held up by us. The connection is the second lock: the file is opened for reading, the
+//! A file is opened for a call and closed after it, or [kept](idle) open for a moment while it is at rest: others may replace it, write it or
+//! take it away meanwhile, and nothing of theirs is held up by us. The connection is the second lock: the file is opened for reading, the
 //! session is set to read and to trust nothing in the schema, and SQLite asks [`authorizer`] about every table and
 //! function that it compiles, those in views too.
 
 mod authorizer;
 mod describe;
+mod idle;
 mod masks;
 mod source;
 pub(super) mod watch;
@@ -27,6 +28,7 @@ use crate::parameters::Parameter;
 use crate::rows::{COLUMNS_MAX, Cell, More, Rows, RowsBuilder};
 use crate::statement::{ReadStatement, Syntax};
 use authorizer::{Authorizer, Denied};
+use idle::{Idle, Place};
 use masks::Masks;
 use source::Source;
 use watch::{STEPS, Stop, Watch};
@@ -68,6 +70,7 @@ const SETTINGS: [(DbConfig, bool); 8] = [
 pub struct SqliteFile {
     path: PathBuf,
     protection: Arc<Protection>,
+    idle: Place,
 }
 
 impl SqliteFile {
@@ -85,7 +88,7 @@ impl SqliteFile {
         ensure!(!path.is_empty() && !path.contains('\0'), "`url` has no path after `sqlite:`");
         ensure!(!path.contains('?'), "`url` has options; none but `?mode=ro` is taken, and files are always opened so");
         ensure!(path != ":memory:", "`url` names a database in memory, which would be empty");
-        Ok(Self { path: workspace.join(path), protection })
+        Ok(Self { path: workspace.join(path), protection, idle: Place::default() })
     }
 
     /// Runs `statement`.
@@ -104,17 +107,30 @@ impl SqliteFile {
         self.read(watch, |session| session.inspect(statement))
     }
 
-    /// Opens the file, does `work`, and does it again where the file was changed under a reader without locks.
+    /// Closes the file once nobody has asked for a while.
+    pub(super) async fn close_when_idle(&self) {
+        self.idle.close_in_time().await;
+    }
+
+    /// Opens the file, does `work`, and does it again where what was known of the file at rest holds no more.
     fn read<T>(&self, watch: &Watch, work: impl Fn(&Session<'_>) -> Result<T, Refusal>) -> Result<T, Refusal> {
         let source = Source::find(&self.path)?;
-        if let Some(quiet) = source.quiet() {
-            let result =
-                Session::open(&source, Some(&quiet), watch, &self.protection).and_then(|session| work(&session));
-            if quiet.still_holds(&source) {
-                return result;
+        let idle = self.idle.take();
+        if let Some(rest) = source.rest(idle.as_ref().map(|idle| &idle.rest)) {
+            let kept = idle.filter(|idle| idle.rest == rest).map(|idle| Session::again(idle, &source, watch));
+            let session = match kept {
+                Some(session) => session,
+                None => Session::open(&source, rest.is_lockless(), watch, &self.protection),
+            };
+            let result = session.and_then(|session| work(&session).map(|done| (done, session)));
+            if rest.still_holds(&source) {
+                // After anything but an answer it is not looked at what state the connection is in.
+                let (done, session) = result?;
+                self.idle.keep(session.rest(rest));
+                return Ok(done);
             }
         }
-        Session::open(&source, None, watch, &self.protection).and_then(|session| work(&session))
+        Session::open(&source, false, watch, &self.protection).and_then(|session| work(&session))
     }
 }
 
@@ -127,16 +143,12 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn open(
-        source: &Source,
-        quiet: Option<&source::Quiet>,
-        watch: &'a Watch,
-        protection: &Arc<Protection>,
-    ) -> Result<Self, Refusal> {
+    fn open(source: &Source, lockless: bool, watch: &'a Watch, protection: &Arc<Protection>) -> Result<Self, Refusal> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = match quiet {
-            Some(_) => Connection::open_with_flags(source.quiet_uri(), flags | OpenFlags::SQLITE_OPEN_URI),
-            None => Connection::open_with_flags(source.path(), flags),
+        let connection = if lockless {
+            Connection::open_with_flags(source.lockless_uri(), flags | OpenFlags::SQLITE_OPEN_URI)
+        } else {
+            Connection::open_with_flags(source.path(), flags)
         };
         let connection = connection.map_err(|error| {
             tracing::debug!(%error, "cannot open a database");
@@ -148,9 +160,31 @@ impl<'a> Session<'a> {
         Ok(session)
     }
 
+    /// Goes on with a connection that is locked down already.
+    fn again(idle: Idle, source: &Source, watch: &'a Watch) -> Result<Self, Refusal> {
+        let Idle { connection, authorizer, .. } = idle;
+        authorizer.forget();
+        let session = Self { connection, authorizer, watch, path: source.path().display().to_string() };
+        let begun =
+            session.connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX).and_then(|_| session.watched());
+        begun.map_err(|error| session.refusal(error))?;
+        Ok(session)
+    }
+
+    /// Gives the connection back, for the next call.
+    fn rest(self, rest: source::Rest) -> Idle {
+        Idle::new(self.connection, self.authorizer, rest)
+    }
+
+    /// Has SQLite ask the watch of this call whether to go on.
+    fn watched(&self) -> rusqlite::Result<()> {
+        self.connection.busy_timeout(self.watch.left())?;
+        let mut handler = self.watch.handler();
+        self.connection.progress_handler(STEPS, Some(move || handler.must_stop()))
+    }
+
     fn lock_down(&self, protection: &Arc<Protection>) -> rusqlite::Result<()> {
         let connection = &self.connection;
-        connection.busy_timeout(self.watch.left())?;
         for (limit, value) in LIMITS {
             connection.set_limit(limit, value)?;
         }
@@ -162,8 +196,7 @@ impl<'a> Session<'a> {
              PRAGMA cache_size = -4000;",
         )?;
         connection.execute_batch(&format!("PRAGMA hard_heap_limit = {HEAP_BYTES_MAX}"))?;
-        let mut handler = self.watch.handler();
-        connection.progress_handler(STEPS, Some(move || handler.must_stop()))?;
+        self.watched()?;
         // The one thing that is written, to memory, before the session is closed to all writing.
         let masks = Masks::install(connection, protection)?;
         connection.execute_batch("PRAGMA query_only = 1")?;

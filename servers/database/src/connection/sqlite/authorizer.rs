@@ -65,6 +65,15 @@ impl Authorizer {
         connection.authorizer(Some(move |context: AuthContext<'_>| lock(&state).answer(&context)))
     }
 
+    /// Forgets what was asked, and by whom: the next statement is another call's.
+    pub(super) fn forget(&self) {
+        let mut state = lock(&self.0);
+        state.seen = Seen::default();
+        state.denied = None;
+        state.named.clear();
+        state.trusted = false;
+    }
+
     /// Says whether the statements that follow are our own.
     pub(super) fn trust(&self, trusted: bool) {
         lock(&self.0).trusted = trusted;

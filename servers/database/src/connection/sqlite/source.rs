@@ -23,12 +23,25 @@ pub(super) struct Source {
     metadata: Metadata,
 }
 
-/// Proof that the file was at rest: in WAL mode, with nothing in its log, and not changed just now.
+/// Proof that the file was at rest: not changed just now, and where it is in WAL mode, with nothing in its log.
 ///
-/// To read such a file by its locks, SQLite makes `-wal` and `-shm` files beside it, which a reader cannot take away
-/// again, and which cannot be made at all in a folder that is read-only. So it is read without locks, and the answer
-/// counts only if the file is the same afterwards.
-pub(super) struct Quiet(State);
+/// To read a file in WAL mode by its locks, SQLite makes `-wal` and `-shm` files beside it, which a reader cannot take away
+/// again, and which cannot be made at all in a folder that is read-only. So it is read without locks. Whatever is known of a file at rest, an
+/// answer too, counts only if the file is the same afterwards.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Rest {
+    state: State,
+    mode: Mode,
+}
+
+/// How a file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// By a write-ahead log.
+    Log,
+    /// In place, with a journal of what was there.
+    Journal,
+}
 
 /// What changes when somebody writes a file or puts another in its place.
 #[derive(Debug, PartialEq, Eq)]
@@ -60,17 +73,22 @@ impl Source {
         &self.path
     }
 
-    /// Returns the proof that the file is at rest, if it is.
-    pub(super) fn quiet(&self) -> Option<Quiet> {
+    /// Returns the proof that the file is at rest, if it is; `known` is what was known of it last.
+    pub(super) fn rest(&self, known: Option<&Rest>) -> Option<Rest> {
         let settled = |time: std::io::Result<SystemTime>| time.ok()?.elapsed().ok().filter(|age| *age > SETTLED);
         settled(self.metadata.modified())?;
         let changed = u64::try_from(self.metadata.ctime()).ok()?;
         settled(Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(changed)))?;
-        (self.is_in_wal_mode() && self.log_is_empty()).then(|| Quiet(State::of(&self.metadata)))
+        let state = State::of(&self.metadata);
+        let mode = match known {
+            Some(known) if known.state == state => known.mode,
+            _ => self.mode()?,
+        };
+        (mode == Mode::Journal || self.log_is_empty()).then_some(Rest { state, mode })
     }
 
     /// Returns the file as a URI that has SQLite read it without locks.
-    pub(super) fn quiet_uri(&self) -> String {
+    pub(super) fn lockless_uri(&self) -> String {
         use std::fmt::Write;
         use std::os::unix::ffi::OsStrExt;
         let mut uri = "file:".to_owned();
@@ -85,10 +103,12 @@ impl Source {
         uri
     }
 
-    fn is_in_wal_mode(&self) -> bool {
+    /// Reads from the file how it is written; nothing where it is no database.
+    fn mode(&self) -> Option<Mode> {
         let mut header = [0; FORMAT_VERSIONS.end];
-        let read = File::open(&self.path).and_then(|mut file| file.read_exact(&mut header));
-        read.is_ok() && header.starts_with(b"SQLite format 3\0") && header[FORMAT_VERSIONS].contains(&2)
+        File::open(&self.path).and_then(|mut file| file.read_exact(&mut header)).ok()?;
+        let log = header[FORMAT_VERSIONS].contains(&2);
+        header.starts_with(b"SQLite format 3\0").then_some(if log { Mode::Log } else { Mode::Journal })
     }
 
     fn log_is_empty(&self) -> bool {
@@ -101,10 +121,15 @@ impl Source {
     }
 }
 
-impl Quiet {
+impl Rest {
+    /// Returns whether the file is read without locks.
+    pub(super) fn is_lockless(&self) -> bool {
+        self.mode == Mode::Log
+    }
+
     /// Returns whether the file is still the same, so that what was read is one state of it.
     pub(super) fn still_holds(&self, source: &Source) -> bool {
-        fs::metadata(&source.path).is_ok_and(|metadata| State::of(&metadata) == self.0)
+        fs::metadata(&source.path).is_ok_and(|metadata| State::of(&metadata) == self.state)
     }
 }
 
