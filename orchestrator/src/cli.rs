@@ -113,7 +113,7 @@ pub fn main() -> ExitCode {
         eprintln!("orchestrator: {reason}");
         return ExitCode::from(EXIT_USAGE);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let runtime = match runtime(&arguments).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("orchestrator: cannot start: {error}");
@@ -127,6 +127,18 @@ pub fn main() -> ExitCode {
         Err(error) => {
             eprintln!("orchestrator: {}", Chain(error.as_ref()));
             ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+/// Between a host and a server nothing computes for long, and each hand-over to another thread costs more than what it hands over.
+fn runtime(arguments: &Arguments) -> tokio::runtime::Builder {
+    match &arguments.command {
+        Some(Command::Serve(serve)) if serve.is_stdio() => tokio::runtime::Builder::new_current_thread(),
+        _ => {
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            runtime.worker_threads(2);
+            runtime
         }
     }
 }

@@ -36,6 +36,13 @@ pub(super) struct ServeArguments {
     profile: Option<String>,
 }
 
+impl ServeArguments {
+    /// Whether it serves one client, over stdin and stdout.
+    pub(super) fn is_stdio(&self) -> bool {
+        self.http.is_none()
+    }
+}
+
 pub(super) async fn run(house: &House, arguments: ServeArguments) -> anyhow::Result<ExitCode> {
     let role = std::env::var("TOLLGATE_ROLE").ok();
     let policy = Policy::new(&house.gateway, arguments.profile.as_deref(), role.as_deref())?;
