@@ -120,8 +120,14 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let done = runtime.block_on(carry_out(arguments));
-    telemetry::stop();
+    let done = runtime.block_on(async {
+        let done = Box::pin(carry_out(arguments)).await;
+        if telemetry::is_on() {
+            // While the runtime still works, which carries what is sent.
+            let _ = tokio::task::spawn_blocking(telemetry::stop).await;
+        }
+        done
+    });
     match done {
         Ok(code) => code,
         Err(error) => {

@@ -63,7 +63,7 @@ pub(crate) fn start(config: &TelemetryConfig) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sends what is left, for at most [`export::STOP_MAX`]; outside the runtime, which carries it.
+/// Sends what is left, for at most [`export::STOP_MAX`]; blocks, while the runtime carries it.
 pub(crate) fn stop() {
     if let Some(telemetry) = get() {
         telemetry.exports.stop();

@@ -25,6 +25,7 @@ use uuid::Uuid;
 
 use super::SCOPE;
 use super::config::{Target, Targets, TelemetryConfig};
+use crate::config::is_safe_url;
 
 /// Longest that the end of the program waits for a collector: enough for one that lives, and no reason to reach for Ctrl-C.
 pub(super) const STOP_MAX: Duration = Duration::from_secs(3);
@@ -226,6 +227,9 @@ impl fmt::Debug for Delivery {
 /// The web, for the SDK's threads, which have no runtime of their own.
 struct Web {
     client: reqwest::Client,
+    /// For this machine, which no proxy stands before.
+    direct: reqwest::Client,
+    has_secrets: bool,
     runtime: Handle,
 }
 
@@ -234,22 +238,32 @@ impl Web {
         // One provider of cryptography for the whole program; whoever comes second finds it there.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let timeout = std::env::var("OTEL_EXPORTER_OTLP_TIMEOUT").ok().and_then(|text| text.trim().parse().ok());
-        let client = reqwest::Client::builder()
-            .timeout(timeout.map_or(REQUEST_MAX, Duration::from_millis))
-            // Its headers are for the collector alone.
-            .redirect(reqwest::redirect::Policy::none())
-            .default_headers(config.headers()?)
-            .build()
-            .context("cannot make an HTTP client")?;
-        Ok(Self { client, runtime: Handle::current() })
+        let headers = config.headers()?;
+        let has_secrets = !headers.is_empty();
+        let client = || {
+            reqwest::Client::builder()
+                .timeout(timeout.map_or(REQUEST_MAX, Duration::from_millis))
+                // Its headers are for the collector alone.
+                .redirect(reqwest::redirect::Policy::none())
+                .default_headers(headers.clone())
+        };
+        let unmade = "cannot make an HTTP client";
+        let (direct, client) = (client().no_proxy().build().context(unmade)?, client().build().context(unmade)?);
+        Ok(Self { client, direct, has_secrets, runtime: Handle::current() })
     }
 }
 
 #[async_trait]
 impl HttpClient for Web {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let exchange = exchange(self.client.clone(), request);
-        self.runtime.spawn(exchange).await?
+        let url = request.uri().to_string();
+        let stays_here = request.uri().scheme_str() == Some("http") && is_safe_url(&url, true);
+        // The address may be the environment's, which nobody has checked.
+        if self.has_secrets && !is_safe_url(&url, true) {
+            return Err("`telemetry.headers` would go unencrypted to another machine".into());
+        }
+        let client = if stays_here { &self.direct } else { &self.client };
+        self.runtime.spawn(exchange(client.clone(), request)).await?
     }
 }
 

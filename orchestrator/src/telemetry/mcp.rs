@@ -102,7 +102,7 @@ pub(crate) fn heard(answer: Result<&ServerResult, &ErrorData>) {
             Ok(ServerResult::CallToolResult(result)) if result.is_error == Some(true) => work.fail(TOOL_ERROR),
             Ok(_) => {}
             Err(error) => {
-                work.fail(&error.code.0.to_string());
+                work.fail(&told(error));
                 span.set_attribute(status(error));
             }
         }
@@ -126,7 +126,7 @@ impl Span {
             Err(error) => {
                 self.set(status(error));
                 if !FAULTS_OF_HOSTS.contains(&error.code.0) {
-                    self.fail(&error.code.0.to_string());
+                    self.fail(&told(error));
                 }
             }
         }
@@ -179,7 +179,14 @@ fn known(version: &ProtocolVersion) -> Option<KeyValue> {
 }
 
 fn status(error: &ErrorData) -> KeyValue {
-    KeyValue::new("rpc.response.status_code", error.code.0.to_string())
+    KeyValue::new("rpc.response.status_code", told(error))
+}
+
+/// Returns the code of an error, if it is one that the protocols have: each other number of a server's own would be one more series.
+fn told(error: &ErrorData) -> String {
+    let code = error.code.0;
+    let is_known = matches!(code, -32700 | -32603..=-32600 | -32022..=-32020 | -32002);
+    if is_known { code.to_string() } else { "jsonrpc_error".to_owned() }
 }
 
 fn parent(meta: &JsonObject) -> Context {

@@ -21,6 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 use tollgate_shared::refusal::Refusal;
@@ -535,10 +536,17 @@ impl Connection {
         let slot = self.slot().await?;
         let (done, answer) = oneshot::channel();
         let engine = Arc::clone(&self.engine);
+        let runtime = Handle::current();
         let watch = Watch::new(self.timeout, call.cancelled().clone());
         let handed_over = on_deep_stack(Box::new(move || {
             let result = match &*engine {
-                Engine::Sqlite(file) => work(file, &watch),
+                Engine::Sqlite(file) => {
+                    let result = work(file, &watch);
+                    let file = Arc::clone(file);
+                    // Whether or not anybody waits for the answer still.
+                    runtime.spawn(async move { file.close_when_idle().await });
+                    result
+                }
                 Engine::Postgres(_) | Engine::Mysql(_) => Err(stopped()),
             };
             // Held until the engine is really done, so that no more than the bound ever run.
@@ -546,12 +554,7 @@ impl Connection {
             let _ = done.send(result);
         }));
         handed_over?;
-        let answer = timeout(self.timeout + GRACE, answer).await;
-        if let Engine::Sqlite(file) = &*self.engine {
-            let file = Arc::clone(file);
-            tokio::spawn(async move { file.close_when_idle().await });
-        }
-        match answer {
+        match timeout(self.timeout + GRACE, answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(stopped()),
             Err(_) => Err(timed_out(self.timeout)),

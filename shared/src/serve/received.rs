@@ -43,8 +43,13 @@ pub(super) fn message(line: &[u8]) -> serde_json::Result<ClientJsonRpcMessage> {
 }
 
 fn tool_call(line: &[u8]) -> Option<ClientJsonRpcMessage> {
+    // A list of the members' values would be read too, and is a message to nobody else.
+    let is_object = |json: &[u8]| json.trim_ascii_start().first() == Some(&b'{');
+    if !is_object(line) {
+        return None;
+    }
     let envelope: Envelope<'_> = serde_json::from_slice(line).ok()?;
-    if envelope.method != "tools/call" {
+    if envelope.method != "tools/call" || !is_object(envelope.params.get().as_bytes()) {
         return None;
     }
     let read: Params = serde_json::from_str(envelope.params.get()).ok()?;
@@ -153,6 +158,9 @@ mod tests {
             json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "a", "requestState": "s"}}),
             json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": 5}}),
             json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "a", "arguments": []}}),
+            json!(["2.0", 1, "tools/call", {"name": "a", "arguments": {}}]),
+            json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": [null, "a", {}]}),
+            json!(["2.0", 1, "tools/call", [null, "a", {}]]),
         ];
         for message in others {
             assert!(tool_call(message.to_string().as_bytes()).is_none(), "{message}");

@@ -2,8 +2,8 @@
 //!
 //! An answer of a thousand rows as a tree of values costs more than the query that it answers: it is built, copied, written
 //! as text content, written again and taken apart. So it is written once, and carried as a string where rmcp has a
-//! value; so is the receipt, which the ledger has as text. No tool answers with a string, and no receipt is one, so nothing is mistaken for
-//! one that was carried.
+//! value; so is the receipt, which the ledger has as text. No receipt is a string otherwise, so that nothing is mistaken for
+//! what was carried.
 
 use rmcp::model::{CallToolResponse, CallToolResult, JsonRpcMessage, MetaObject, ServerJsonRpcMessage, ServerResult};
 use serde_json::{Map, Value};
@@ -60,7 +60,10 @@ struct Carried {
 }
 
 fn carried(result: &mut CallToolResult) -> Option<Carried> {
-    let Some(Value::String(_)) = &result.structured_content else { return None };
+    // A foreign server's answer, which a gateway passes on, may be a string; a receipt that is one is made by `put` alone.
+    if !matches!(result.meta.as_ref()?.0.get(RECEIPT_META_KEY), Some(Value::String(_))) {
+        return None;
+    }
     let Some(Value::String(receipt)) = result.meta.take()?.0.remove(RECEIPT_META_KEY) else { return None };
     let Some(Value::String(structured)) = result.structured_content.take() else { return None };
     Some(Carried { structured, receipt })
@@ -100,8 +103,13 @@ mod tests {
     #[test]
     fn other_messages_are_left_alone() {
         let mut plain = CallToolResult::success(Vec::new());
-        for structured in [None, Some(json!({ "a": 1 }))] {
+        let meta = MetaObject(receipt().as_object().unwrap().clone());
+        let hostile = json!("0}}\n{\"jsonrpc\":\"2.0\"}");
+        for (structured, meta) in
+            [(None, None), (Some(json!({ "a": 1 })), None), (Some(hostile.clone()), None), (Some(hostile), Some(meta))]
+        {
             plain.structured_content = structured;
+            plain.meta = meta;
             let response =
                 JsonRpcMessage::response(ServerResult::CallToolResult(plain.clone()), NumberOrString::Number(1));
             assert_eq!(message(response.clone()).unwrap(), serde_json::to_vec(&response).unwrap());

@@ -235,9 +235,7 @@ fn open_files(world: &World, server: &McpProcess) -> usize {
 #[tokio::test]
 async fn file_at_rest_is_kept_open_for_a_moment_and_no_longer() {
     for mode in [SqliteJournalMode::Delete, SqliteJournalMode::Wal] {
-        let masked = "[database.connections.shop]\nurl = 'sqlite:../data/shop.db'\ntimeout_ms = 1000\ncache_ms = 0\n\
-            masked_columns = ['*.secret']\n";
-        let world = World::with(masked).await;
+        let world = World::new().await;
         world.run(mode, "INSERT INTO orders VALUES (4, 1, 1)").await;
         let rest = || tokio::time::sleep(Duration::from_millis(3_200));
         rest().await;
@@ -260,11 +258,11 @@ async fn file_at_rest_is_kept_open_for_a_moment_and_no_longer() {
             let called = server.call("query", json!({"sql": sql})).await;
             assert_eq!(called.structured["error"]["code"].as_str().unwrap_or("ok"), code, "{sql}");
         }
-        // A writer is not held up, and what it wrote is seen: rows, tables, and what of them is masked.
-        world.run(mode, "CREATE TABLE later (id, secret); INSERT INTO later VALUES (1, 'hush')").await;
-        assert_eq!(rows(&server, "SELECT * FROM later", json!([])).await, json!([[1, "***"]]), "{mode:?}");
+        // A writer is not held up, and what it wrote is seen.
+        world.run(mode, "CREATE TABLE later (id); INSERT INTO later VALUES (1)").await;
+        assert_eq!(rows(&server, "SELECT * FROM later", json!([])).await, json!([[1]]), "{mode:?}");
         rest().await;
-        assert_eq!(rows(&server, "SELECT * FROM later", json!([])).await, json!([[1, "***"]]), "{mode:?}");
+        assert_eq!(rows(&server, "SELECT * FROM later", json!([])).await, json!([[1]]), "{mode:?}");
         assert_eq!(open_files(&world, &server), 1, "{mode:?}");
         // Another file in its place, as old as this one.
         let path = world.path("data/shop.db");
@@ -276,4 +274,24 @@ async fn file_at_rest_is_kept_open_for_a_moment_and_no_longer() {
         rest().await;
         assert_eq!(open_files(&world, &server), 0, "{mode:?}");
     }
+}
+
+/// The views before masked columns are known by a name of which the next call must know nothing.
+#[tokio::test]
+async fn file_with_masked_columns_is_not_kept_open() {
+    let masked =
+        "[database.connections.shop]\nurl = 'sqlite:../data/shop.db'\ncache_ms = 0\nmasked_columns = ['orders.id']\n";
+    let world = World::with(masked).await;
+    tokio::time::sleep(Duration::from_millis(3_200)).await;
+    let server = world.start();
+    let views = "SELECT name FROM pragma_table_list WHERE \"schema\" = 'temp'";
+    let listed = server.call("query", json!({"sql": views})).await;
+    assert_eq!(open_files(&world, &server), 0);
+    let secret = listed.structured["rows"].as_array().and_then(|rows| {
+        rows.iter().find_map(|row| row[0].as_str()?.strip_suffix("orders").filter(|name| name.starts_with("tollgate_")))
+    });
+    let secret = secret.unwrap_or("tollgate_0_").to_owned();
+    let sql = format!("WITH \"{secret}z\" AS (SELECT rowid AS r FROM main.orders) SELECT r FROM \"{secret}z\"");
+    let called = server.call("query", json!({"sql": sql})).await;
+    assert!(called.is_error, "{}", called.structured);
 }

@@ -126,7 +126,10 @@ impl SqliteFile {
             if rest.still_holds(&source) {
                 // After anything but an answer it is not looked at what state the connection is in.
                 let (done, session) = result?;
-                self.idle.keep(session.rest(rest));
+                // The views that may read masked columns have a name that nobody knows; it is another one for each call.
+                if self.protection.masks_nothing() {
+                    self.idle.keep(session.rest(rest));
+                }
                 return Ok(done);
             }
         }

@@ -4,7 +4,6 @@
 //! for the next call, which takes it only if the file is still in the very same state, and closed after a moment without one: nothing is locked
 //! meanwhile, and a file that was taken away is soon gone.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,10 +27,13 @@ pub(super) struct Idle {
 
 /// Where a connection waits.
 #[derive(Debug, Default)]
-pub(super) struct Place {
-    idle: Mutex<Option<Idle>>,
+pub(super) struct Place(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    idle: Option<Idle>,
     /// Whether somebody closes it in time.
-    is_watched: AtomicBool,
+    is_watched: bool,
 }
 
 impl Idle {
@@ -43,42 +45,42 @@ impl Idle {
 impl Place {
     /// Takes the connection that waits, if one does.
     pub(super) fn take(&self) -> Option<Idle> {
-        self.lock().take()
+        self.lock().idle.take()
     }
 
     /// Has a connection wait for the next call.
     pub(super) fn keep(&self, idle: Idle) {
-        let before = self.lock().replace(idle);
+        let before = self.lock().idle.replace(idle);
         // Closed where nobody waits for the place.
         drop(before);
     }
 
-    /// Waits until the connection was not used for [`IDLE_MAX`], and closes it; returns at once where somebody waits already.
+    /// Waits until the connection was not used for [`IDLE_MAX`], and closes it; returns at once where there is none, or where somebody
+    /// waits already.
     pub(super) async fn close_in_time(&self) {
-        if self.is_watched.swap(true, Ordering::AcqRel) {
+        if std::mem::replace(&mut self.lock().is_watched, true) {
             return;
         }
-        while let Some(since) = self.since() {
-            let left = IDLE_MAX.saturating_sub(since.elapsed());
-            if left.is_zero() {
-                drop(self.take_old());
-                break;
-            }
+        while let Some(left) = self.left() {
             tokio::time::sleep(left).await;
         }
-        self.is_watched.store(false, Ordering::Release);
     }
 
-    fn since(&self) -> Option<Instant> {
-        self.lock().as_ref().map(|idle| idle.since)
+    /// Returns how long the connection may wait still; closes one that may not, and then nobody watches the place any more.
+    fn left(&self) -> Option<Duration> {
+        let mut state = self.lock();
+        let left = state.idle.as_ref().map(|idle| IDLE_MAX.saturating_sub(idle.since.elapsed()));
+        if left.is_some_and(|left| !left.is_zero()) {
+            return left;
+        }
+        state.is_watched = false;
+        let old = state.idle.take();
+        drop(state);
+        drop(old);
+        None
     }
 
-    fn take_old(&self) -> Option<Idle> {
-        let mut place = self.lock();
-        if place.as_ref().is_some_and(|idle| idle.since.elapsed() >= IDLE_MAX) { place.take() } else { None }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Idle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
