@@ -1,6 +1,7 @@
 //! The commands.
 
 mod audit;
+mod bridge;
 mod call;
 mod costs;
 mod hosts;
@@ -80,6 +81,9 @@ enum Command {
     /// Look at the ledger's decisions, or verify that nobody tampered with it
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Be the MCP server of an agent that takes none over HTTP; `run` tells the agent to start it
+    #[command(hide = true)]
+    Bridge,
 }
 
 /// Who answers when a server asks.
@@ -112,6 +116,10 @@ pub fn main() -> ExitCode {
     if let Err(reason) = log_to_stderr(&log) {
         eprintln!("orchestrator: {reason}");
         return ExitCode::from(EXIT_USAGE);
+    }
+    // Where an agent is confined there is no configuration to load.
+    if matches!(arguments.command, Some(Command::Bridge)) {
+        return bridge::run();
     }
     let runtime = match runtime(&arguments).enable_all().build() {
         Ok(runtime) => runtime,
@@ -173,6 +181,8 @@ async fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Logout(arguments)) => login::end(&house, &arguments).await,
         Some(Command::Costs(arguments)) => costs::run(&house, &arguments).await,
         Some(Command::Audit(command)) => audit::run(&house, &command).await,
+        // Carried out before anything is loaded.
+        Some(Command::Bridge) => Ok(bridge::run()),
         None => anyhow::bail!("no command; see `orchestrator --help`"),
     }
 }

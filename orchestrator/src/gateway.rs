@@ -8,6 +8,7 @@ mod call;
 mod forward;
 mod front;
 pub mod http;
+pub(crate) mod lines;
 pub mod policy;
 mod search;
 

@@ -18,16 +18,16 @@ use rmcp::transport::streamable_http_server::session::local::LocalSessionManager
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::{Front, Gateway};
+use super::{Front, Gateway, lines};
 
 /// The environment variable with the bearer token.
 pub const TOKEN_VARIABLE: &str = "TOLLGATE_GATEWAY_TOKEN";
 
 /// The path that clients post to.
-const PATH: &str = "/mcp";
+pub(super) const PATH: &str = "/mcp";
 
 /// Shorter ones can be guessed.
 const TOKEN_BYTES_MIN: usize = 16;
@@ -51,14 +51,24 @@ pub struct Endpoint {
     token: Option<Token>,
     hosts: Vec<String>,
     origins: Vec<String>,
+    takes_lines: bool,
 }
 
 /// The digest of the token; comparing digests takes the same time whatever was guessed.
 #[derive(Clone)]
 struct Token([u8; 32]);
 
-type Body = BoxBody<Bytes, Infallible>;
-type McpService<H> = StreamableHttpService<H, LocalSessionManager>;
+/// The body of an answer.
+pub(super) type Body = BoxBody<Bytes, Infallible>;
+
+/// What every request is answered from.
+struct Door<H: ServerHandler, F> {
+    service: StreamableHttpService<H, LocalSessionManager>,
+    handler: Arc<F>,
+    token: Option<Token>,
+    takes_lines: bool,
+    ended: CancellationToken,
+}
 
 impl Endpoint {
     /// Checks that nobody but the operator's own programs can reach `address`, or that they have to know `token`.
@@ -82,7 +92,14 @@ impl Endpoint {
         if let Some(token) = token {
             ensure!(token.len() >= TOKEN_BYTES_MIN, "{TOKEN_VARIABLE} is shorter than {TOKEN_BYTES_MIN} characters");
         }
-        Ok(Self { address, token: token.map(Token::of), hosts, origins })
+        Ok(Self { address, token: token.map(Token::of), hosts, origins, takes_lines: false })
+    }
+
+    /// Takes connections too that are [upgraded](lines) to lines, from who knows the token.
+    #[must_use]
+    pub(crate) fn with_lines(mut self) -> Self {
+        self.takes_lines = self.token.is_some();
+        self
     }
 
     /// Serves until `ended`, after `ready` was told the address.
@@ -123,8 +140,11 @@ impl Endpoint {
             .with_allowed_origins(origins)
             .with_cancellation_token(ended.clone())
             .with_max_request_body_bytes(BODY_BYTES_MAX);
-        let service =
-            StreamableHttpService::new(move || Ok(handler()), Arc::new(LocalSessionManager::default()), config);
+        let handler = Arc::new(handler);
+        let made = Arc::clone(&handler);
+        let service = StreamableHttpService::new(move || Ok(made()), Arc::new(LocalSessionManager::default()), config);
+        let (token, takes_lines, ended) = (self.token, self.takes_lines, ended);
+        let door = Arc::new(Door { service, handler, token, takes_lines, ended: ended.clone() });
         ready(listener.local_addr()?);
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
@@ -138,14 +158,14 @@ impl Endpoint {
                 continue;
             };
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-            let (service, token, ended) = (service.clone(), self.token.clone(), ended.clone());
+            let (door, ended, place) = (Arc::clone(&door), ended.clone(), Arc::new(place));
             tokio::spawn(async move {
-                let _place = place;
-                let answer = |request| answer(service.clone(), token.clone(), request);
+                let answer = |request| answer(Arc::clone(&door), Arc::clone(&place), request);
                 let connection = http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEAD_MAX)
-                    .serve_connection(TokioIo::new(stream), hyper::service::service_fn(answer));
+                    .serve_connection(TokioIo::new(stream), hyper::service::service_fn(answer))
+                    .with_upgrades();
                 tokio::select! {
                     result = connection => if let Err(error) = result { tracing::debug!(%error, "a connection ended") },
                     () = ended.cancelled() => {}
@@ -168,12 +188,12 @@ impl Token {
     }
 }
 
-async fn answer<H: ServerHandler>(
-    service: McpService<H>,
-    token: Option<Token>,
+async fn answer<H: ServerHandler, F: Fn() -> H>(
+    door: Arc<Door<H, F>>,
+    place: Arc<OwnedSemaphorePermit>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    if let Some(token) = token
+    if let Some(token) = &door.token
         && !token.is_in(request.headers())
     {
         tokio::time::sleep(WRONG_TOKEN_PAUSE).await;
@@ -184,7 +204,10 @@ async fn answer<H: ServerHandler>(
     if request.uri().path() != PATH {
         return Ok(plain(StatusCode::NOT_FOUND, "the endpoint is /mcp\n"));
     }
-    Ok(service.handle(request).await)
+    if door.takes_lines && lines::are_wanted(&request) {
+        return Ok(lines::upgrade(request, (door.handler)(), door.ended.clone(), place));
+    }
+    Ok(door.service.handle(request).await)
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<Body> {

@@ -1,4 +1,4 @@
-//! JSON-RPC over the process's own stdin and stdout.
+//! JSON-RPC in lines: over the process's own stdin and stdout, or over a connection that carries another program's.
 //!
 //! Stands in for rmcp's own stdio transport because that one leaves malformed lines without an answer,
 //! ends when a notification comes before the first request, hands every response to another task before
@@ -18,8 +18,8 @@ use rmcp::transport::Transport;
 use rustix::fs::{FileType, Mode, OFlags};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
+use tokio::net::{TcpStream, UnixStream, tcp};
 
 use super::drain::Drain;
 use super::{received, written};
@@ -36,7 +36,7 @@ const READ_BYTES: usize = 64 * 1024;
 const PARSE_ERROR: i32 = -32700;
 const INVALID_REQUEST: i32 = -32600;
 
-/// The server's end of stdin and stdout.
+/// The server's end of the lines.
 pub struct StdioTransport {
     input: Box<dyn AsyncRead + Send + Unpin>,
     /// What one read fills; kept, since making it anew for each costs more than a small request.
@@ -56,15 +56,28 @@ impl StdioTransport {
     ///
     /// What duplicating or registering the descriptors fails with.
     pub fn new(drain: Arc<Drain>) -> io::Result<Self> {
-        Ok(Self {
-            input: open_input()?,
+        Ok(Self::with(open_input()?, open_output()?, drain))
+    }
+
+    /// Takes over a connection, of which `head` was read already.
+    #[must_use]
+    pub fn over(connection: TcpStream, head: &[u8], drain: Arc<Drain>) -> Self {
+        let (input, output) = connection.into_split();
+        let mut transport = Self::with(Box::new(input), Sink::Tcp(output), drain);
+        transport.lines.push(head);
+        transport
+    }
+
+    fn with(input: Box<dyn AsyncRead + Send + Unpin>, sink: Sink, drain: Arc<Drain>) -> Self {
+        Self {
+            input,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             lines: Lines::default(),
-            output: Arc::new(Output { sink: open_output()?, unwritten: Mutex::default() }),
+            output: Arc::new(Output { sink, unwritten: Mutex::default() }),
             drain,
             opened: false,
             ended: false,
-        })
+        }
     }
 
     async fn next_line(&mut self) -> Line {
@@ -79,7 +92,7 @@ impl StdioTransport {
                 Ok(count) => self.lines.push(&self.buffer[..count]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    tracing::warn!(%error, "cannot read stdin");
+                    tracing::warn!(%error, "cannot read the input");
                     return Line::End;
                 }
             }
@@ -288,6 +301,7 @@ struct Output {
 enum Sink {
     Pipe(pipe::Sender),
     Socket(UnixStream),
+    Tcp(tcp::OwnedWriteHalf),
     /// A file or a terminal: written through a blocking thread.
     Other(tokio::sync::Mutex<tokio::io::Stdout>),
 }
@@ -319,6 +333,7 @@ impl Output {
             let written = match &self.sink {
                 Sink::Pipe(pipe) => pipe.try_write(front),
                 Sink::Socket(socket) => socket.try_write(front),
+                Sink::Tcp(connection) => connection.try_write(front),
                 Sink::Other(_) => return Ok(Flushed::No),
             };
             match written {
@@ -340,6 +355,7 @@ impl Output {
             match &self.sink {
                 Sink::Pipe(pipe) => pipe.writable().await?,
                 Sink::Socket(socket) => socket.writable().await?,
+                Sink::Tcp(connection) => connection.writable().await?,
                 Sink::Other(stdout) => {
                     let mut stdout = stdout.lock().await;
                     let bytes: Vec<u8> = std::mem::take(&mut *self.lock()).into();

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use agent_client_protocol::schema::ProtocolVersion;
 use agent_client_protocol::v1::schema::{
-    CancelNotification, ClientCapabilities, ContentBlock, FileSystemCapabilities, HttpHeader, InitializeRequest,
-    McpServer, McpServerHttp, NewSessionRequest, PermissionOptionKind, PromptRequest, PromptResponse,
-    ReadTextFileRequest, ReadTextFileResponse, RequestPermissionOutcome, RequestPermissionRequest,
-    RequestPermissionResponse, SelectedPermissionOutcome, SessionNotification, SessionUpdate, SetSessionModeRequest,
-    TextContent, ToolKind, WriteTextFileRequest, WriteTextFileResponse,
+    CancelNotification, ClientCapabilities, ContentBlock, FileSystemCapabilities, InitializeRequest, NewSessionRequest,
+    PermissionOptionKind, PromptRequest, PromptResponse, ReadTextFileRequest, ReadTextFileResponse,
+    RequestPermissionOutcome, RequestPermissionRequest, RequestPermissionResponse, SelectedPermissionOutcome,
+    SessionNotification, SessionUpdate, SetSessionModeRequest, TextContent, ToolKind, WriteTextFileRequest,
+    WriteTextFileResponse,
 };
 use agent_client_protocol::{Client, Error, Lines};
 use futures::{SinkExt, TryStreamExt};
@@ -27,8 +27,7 @@ use tollgate_shared::sandbox::{Finished, SandboxError};
 use super::READY_MAX;
 use super::config::{AgentConfig, Permission};
 use super::process::{Place, Process, Stop, start};
-use super::server::{NAME, TaskServer};
-use crate::gateway::http::Endpoint;
+use super::server::{Calls, Served};
 use crate::model::price::Tokens;
 use crate::task::TaskCore;
 use crate::task::files;
@@ -58,6 +57,7 @@ pub(super) struct Connection {
     ended: Option<JoinHandle<Result<Finished, SandboxError>>>,
     stop: Option<Stop>,
     serving: CancellationToken,
+    calls: Calls,
     /// What it cost when the last turn had ended.
     cost_before: Option<Money>,
     tokens_before: Tokens,
@@ -126,7 +126,8 @@ impl Connection {
         let secrets = secrets.filter(|secret| secret.len() >= 8).collect();
         let history = core.history().await.map_err(|error| error.to_string())?;
         let serving = CancellationToken::new();
-        let server = serve(Arc::clone(core), serving.clone()).await?;
+        let server = Served::start(Arc::clone(core), serving.clone()).await?;
+        let calls = server.calls();
         let place = Place {
             workspace,
             worktree: &worktree,
@@ -159,6 +160,7 @@ impl Connection {
             ended: Some(ended),
             stop: Some(stop),
             serving,
+            calls,
             cost_before: None,
             tokens_before,
             secrets,
@@ -222,6 +224,7 @@ impl Connection {
             }
             Err(_) => return Err(self.why_gone().await),
         };
+        self.calls.ended().await;
         // It may have said so with its last words.
         is_over_budget |= is_over(&cost);
         let turn_cost = spent(&cost);
@@ -262,7 +265,9 @@ impl Connection {
         self.spoke.abort();
         self.stop = None;
         let Some(ended) = self.ended.take() else { return String::new() };
-        match ended.await {
+        let ended = ended.await;
+        self.calls.ended().await;
+        match ended {
             Ok(Ok(finished)) => {
                 let said = String::from_utf8_lossy(&finished.stderr).trim().to_owned();
                 let said = if said.is_empty() { String::new() } else { format!(": {said}") };
@@ -292,31 +297,6 @@ impl Connection {
     }
 }
 
-/// Serves the task's tools on this machine, for whoever knows the token.
-async fn serve(core: Arc<TaskCore>, ended: CancellationToken) -> Result<McpServerHttp, String> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| error.to_string())?;
-    let token = hex::encode(bytes);
-    let any = ([127, 0, 0, 1], 0).into();
-    let endpoint = Endpoint::new(any, Some(&token), Vec::new(), Vec::new()).map_err(|error| format!("{error:#}"))?;
-    let (ready, is_ready) = oneshot::channel();
-    tokio::spawn(async move {
-        let told = endpoint.serve_with(
-            move || TaskServer::new(Arc::clone(&core)),
-            ended,
-            |address| {
-                let _ = ready.send(address);
-            },
-        );
-        if let Err(error) = told.await {
-            tracing::error!(error = %format!("{error:#}"), "the task's tools are not served");
-        }
-    });
-    let address = is_ready.await.map_err(|_| "the task's tools cannot be served".to_owned())?;
-    let headers = vec![HttpHeader::new("Authorization", format!("Bearer {token}"))];
-    Ok(McpServerHttp::new(NAME, format!("http://{address}/mcp")).headers(headers))
-}
-
 /// Everything that one conversation needs.
 struct Talk {
     heard: Arc<Heard>,
@@ -325,7 +305,7 @@ struct Talk {
     mode: Option<String>,
     worktree: PathBuf,
     core: Arc<TaskCore>,
-    server: McpServerHttp,
+    server: Served,
 }
 
 impl Talk {
@@ -387,11 +367,9 @@ impl Talk {
                 let capabilities = ClientCapabilities::new().fs(files);
                 let hello = InitializeRequest::new(ProtocolVersion::V1).client_capabilities(capabilities);
                 let agent = connection.send_request(hello).block_task().await?;
-                if !agent.agent_capabilities.mcp_capabilities.http {
-                    let reason = "it takes no MCP servers over HTTP, and so cannot have the task's tools";
-                    return Err(Error::internal_error().data(json!(reason)));
-                }
-                let request = NewSessionRequest::new(root).mcp_servers(vec![McpServer::Http(server)]);
+                let server = server.entry(agent.agent_capabilities.mcp_capabilities.http);
+                let server = server.map_err(|reason| Error::internal_error().data(json!(reason)))?;
+                let request = NewSessionRequest::new(root).mcp_servers(vec![server]);
                 let session = connection.send_request(request).block_task().await?.session_id;
                 if let Some(mode) = mode {
                     let request = SetSessionModeRequest::new(session.clone(), mode);

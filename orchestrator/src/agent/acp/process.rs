@@ -94,6 +94,8 @@ fn job(config: &AgentConfig, place: &Place<'_>, scratch: &Scratch) -> Result<Job
     let mut readable = toolchain::system();
     readable.extend(toolchain::installed());
     readable.extend(toolchain::of_program(&program));
+    // What it starts for the task's tools when it takes no servers over HTTP.
+    readable.extend(std::env::current_exe());
     readable.extend(config.readable.iter().map(|path| place.workspace.join(path)));
     let mut writable = vec![scratch.path().to_owned(), place.worktree.to_owned()];
     writable.extend(config.writable.iter().map(|path| place.workspace.join(path)));

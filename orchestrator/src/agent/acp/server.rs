@@ -1,8 +1,11 @@
 //! The task's tools as an MCP server, for an agent that calls them itself.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use agent_client_protocol::v1::schema::{EnvVariable, HttpHeader, McpServer, McpServerHttp, McpServerStdio};
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, Implementation, ListToolsResult, PaginatedRequestParams,
     ServerCapabilities, ServerConfig, Tool,
@@ -10,24 +13,115 @@ use rmcp::model::{
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::Value;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::fleet::failure;
+use crate::gateway::http::Endpoint;
+use crate::gateway::lines::{ADDRESS_VARIABLE, TOKEN_VARIABLE};
 use crate::task::TaskCore;
 
 /// The name under which agents know it.
-pub(super) const NAME: &str = "tollgate";
+const NAME: &str = "tollgate";
+
+/// Most calls of one agent at a time: their arguments are in memory, and those with effects wait for each other.
+const CALLS_MAX: usize = 64;
+
+/// How long a call may take to end whose agent is gone.
+const ENDING_MAX: Duration = Duration::from_secs(10);
+
+/// Where the tools are served, and for whom.
+pub(super) struct Served {
+    address: SocketAddr,
+    token: String,
+    calls: Calls,
+}
+
+/// The places of calls; one that is under way takes one.
+#[derive(Clone)]
+pub(super) struct Calls(Arc<Semaphore>);
+
+impl Calls {
+    /// Waits until no call is under way, as long as a call may take to end.
+    ///
+    /// What an agent began and did not wait for is in the record before the record is gone on with.
+    pub(super) async fn ended(&self) {
+        let all = u32::try_from(CALLS_MAX).unwrap_or(u32::MAX);
+        if timeout(ENDING_MAX, self.0.acquire_many(all)).await.is_err() {
+            tracing::warn!(limit_s = ENDING_MAX.as_secs(), "a call of the agent's did not end");
+        }
+    }
+}
+
+impl Served {
+    /// Serves the task's tools on this machine until `ended`, for whoever knows the token.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says why they cannot be served.
+    pub(super) async fn start(core: Arc<TaskCore>, ended: CancellationToken) -> Result<Self, String> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).map_err(|error| error.to_string())?;
+        let token = hex::encode(bytes);
+        let any = ([127, 0, 0, 1], 0).into();
+        let endpoint = Endpoint::new(any, Some(&token), Vec::new(), Vec::new());
+        let endpoint = endpoint.map_err(|error| format!("{error:#}"))?.with_lines();
+        let (ready, is_ready) = oneshot::channel();
+        let calls = Calls(Arc::new(Semaphore::new(CALLS_MAX)));
+        let places = Arc::clone(&calls.0);
+        tokio::spawn(async move {
+            let told = endpoint.serve_with(
+                move || TaskServer { core: Arc::clone(&core), places: Arc::clone(&places) },
+                ended,
+                |address| {
+                    let _ = ready.send(address);
+                },
+            );
+            if let Err(error) = told.await {
+                tracing::error!(error = %format!("{error:#}"), "the task's tools are not served");
+            }
+        });
+        let address = is_ready.await.map_err(|_| "the task's tools cannot be served".to_owned())?;
+        Ok(Self { address, token, calls })
+    }
+
+    /// Returns the places of its calls.
+    pub(super) fn calls(&self) -> Calls {
+        self.calls.clone()
+    }
+
+    /// Returns what an agent is told of it: the address, or the program that every agent can start, `orchestrator bridge`.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says why the program cannot be told.
+    pub(super) fn entry(self, takes_http: bool) -> Result<McpServer, String> {
+        let Self { address, token, .. } = self;
+        if takes_http {
+            let headers = vec![HttpHeader::new("Authorization", format!("Bearer {token}"))];
+            return Ok(McpServer::Http(McpServerHttp::new(NAME, format!("http://{address}/mcp")).headers(headers)));
+        }
+        let program = std::env::current_exe().map_err(|error| format!("this program's own path: {error}"))?;
+        let variables =
+            vec![EnvVariable::new(ADDRESS_VARIABLE, address.to_string()), EnvVariable::new(TOKEN_VARIABLE, token)];
+        let server = McpServerStdio::new(NAME, program).args(vec!["bridge".to_owned()]).env(variables);
+        Ok(McpServer::Stdio(server))
+    }
+}
 
 /// One client's view of the tools.
-pub(super) struct TaskServer {
+struct TaskServer {
     core: Arc<TaskCore>,
+    places: Arc<Semaphore>,
 }
 
 impl TaskServer {
-    pub(super) fn new(core: Arc<TaskCore>) -> Self {
-        Self { core }
-    }
-
     async fn called(&self, name: &str, arguments: Value) -> CallToolResult {
+        let Ok(_place) = self.places.try_acquire() else {
+            let message = format!("{CALLS_MAX} calls are under way");
+            return CallToolResult::structured_error(failure("too_many_calls", &message, "wait for their answers"));
+        };
         match self.core.call_of_agent(name, arguments).await {
             Ok(answer) if answer.structured.get("error").is_some() => {
                 CallToolResult::structured_error(answer.structured)
