@@ -188,6 +188,8 @@ impl<'a> Session<'a> {
 
     fn lock_down(&self, protection: &Arc<Protection>) -> rusqlite::Result<()> {
         let connection = &self.connection;
+        // First: what follows may wait for a lock already.
+        self.watched()?;
         for (limit, value) in LIMITS {
             connection.set_limit(limit, value)?;
         }
@@ -199,7 +201,6 @@ impl<'a> Session<'a> {
              PRAGMA cache_size = -4000;",
         )?;
         connection.execute_batch(&format!("PRAGMA hard_heap_limit = {HEAP_BYTES_MAX}"))?;
-        self.watched()?;
         // The one thing that is written, to memory, before the session is closed to all writing.
         let masks = Masks::install(connection, protection)?;
         connection.execute_batch("PRAGMA query_only = 1")?;
