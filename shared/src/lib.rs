@@ -3,8 +3,6 @@
 //!
 //! Where to look: a call is priced in [`price`], refused with a [`refusal`], recorded in
 //! [`ledger`], and all three meet in [`serve::charge`].
-//!
-//! It also sets the allocator of every program that it is part of.
 
 pub mod audit;
 pub mod config;
@@ -22,7 +20,3 @@ pub mod sandbox;
 pub mod serve;
 pub mod sqlite;
 pub mod state_dir;
-
-/// Parsers and small answers are made of small pieces of memory: the statement guard of mcp-database takes a third less with it.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -21,6 +21,10 @@ use tollgate_tests::database_servers::{DatabaseServer, own_mysql, own_tcp_postgr
 use tollgate_tests::measured::Measured;
 use tollgate_tests::world::program;
 
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How many statements the guard judges in each dialect.
 const JUDGED: usize = 20_000;
 /// How often each query is measured unless the environment says otherwise, in turns, so that a busy moment of the

@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// A parser makes many small things.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     tollgate_shared::serve::run::<mcp_database::Database>(env!("CARGO_PKG_VERSION"))
 }
