@@ -375,6 +375,10 @@ fn access(
 
 /// Whether `url` is one that may be used: where secrets are sent, over TLS or to this machine.
 pub(crate) fn is_safe_url(url: &str, sends_secrets: bool) -> bool {
+    // To those who send, a backslash is a slash.
+    if url.contains('\\') {
+        return false;
+    }
     let Some(rest) = url.strip_prefix("http://") else { return url.starts_with("https://") };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let host = authority.rsplit('@').next().unwrap_or_default();

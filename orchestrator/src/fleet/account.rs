@@ -302,7 +302,7 @@ impl Account {
 }
 
 /// Whether it is for a question only, which is no work.
-fn is_question(receipt: &Receipt) -> bool {
+pub(crate) fn is_question(receipt: &Receipt) -> bool {
     receipt.code.as_deref() == Some("input_required")
 }
 

@@ -9,7 +9,9 @@ use futures::stream::BoxStream;
 use http::{HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use rmcp::model::ClientJsonRpcMessage;
-use rmcp::transport::auth::{AuthError, CredentialStore, InMemoryCredentialStore, OAuthClientConfig};
+use rmcp::transport::auth::{
+    AuthError, AuthorizationMetadataSource, CredentialStore, InMemoryCredentialStore, OAuthClientConfig,
+};
 use rmcp::transport::streamable_http_client::{
     SseError, StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse,
 };
@@ -116,7 +118,12 @@ impl Access {
         let mut manager = manager(&self.url, &self.config).await?;
         manager.set_credential_store(self.file.clone());
         // Asked anew each time: what one authorization server gave is not told to another.
-        let metadata = manager.resolve_metadata().await?.metadata;
+        let found = manager.resolve_metadata().await?;
+        if found.source == AuthorizationMetadataSource::LegacyEndpointFallback && login.metadata.issuer.is_some() {
+            // It says nothing now: that is no reason to drop a login.
+            return Err(AuthError::MetadataError("the authorization server is not told now".to_owned()));
+        }
+        let metadata = found.metadata;
         if metadata.issuer != login.metadata.issuer || metadata.token_endpoint != login.metadata.token_endpoint {
             tracing::warn!(server = self.server, "the authorization server is another one; the login is dropped");
             self.file.clear().await?;
@@ -179,6 +186,11 @@ impl Access {
         let wanted: Vec<String> =
             required.unwrap_or_default().split_whitespace().take(WANTED_SCOPES_MAX).map(str::to_owned).collect();
         if self.config.grant == Grant::ClientCredentials && !wanted.is_empty() {
+            // Where the operator says what it may do, no server says more.
+            let listed = &self.config.scopes;
+            if !listed.is_empty() && wanted.iter().any(|scope| !listed.contains(scope)) {
+                return Ok(None);
+            }
             let _alone = self.renewing.lock().await;
             let mut scopes = self.config.scopes.clone();
             scopes.extend(self.login()?.iter().flat_map(|login| login.scopes().to_vec()));

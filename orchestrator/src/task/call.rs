@@ -8,6 +8,7 @@ use tollgate_shared::receipt::{Outcome, Receipt};
 use super::tools::{Effect, Route, TaskTool, scoped, take_plan};
 use super::{Event, TaskCore, TaskError, Watch, files, tree};
 use crate::agent::{REQUESTS_MAX, cost_report};
+use crate::fleet::account::is_question;
 use crate::fleet::failure;
 use crate::session::store::Change;
 use crate::session::{CallAnswer, CallRecord, History, Session};
@@ -251,7 +252,8 @@ impl TaskCore {
         let Some(mut reader) = self.fleet.ledger().reader().await? else { return Ok(None) };
         // Ids are a little older than what they name.
         let since = begun_at - jiff::SignedDuration::from_secs(60);
-        Ok(reader.receipts_of_call(call_id, since).await?.into_iter().next())
+        // That a question was asked says nothing of what was done after it was answered.
+        Ok(reader.receipts_of_call(call_id, since).await?.into_iter().find(|receipt| !is_question(receipt)))
     }
 
     /// Writes down that the agent is about to be asked for message `number`, with what was paid for asking before and
@@ -285,12 +287,23 @@ impl TaskCore {
         Ok(record)
     }
 
-    /// Carries out a call that an agent makes itself while it is asked; written down like every other.
-    pub(crate) async fn call_of_agent(&self, name: &str, arguments: Value) -> Result<CallAnswer, TaskError> {
-        self.turn.here().within(self.call_in_turn(name, arguments)).await
+    /// Carries out a call that an agent makes itself while it is asked; written down like every other. Returns nothing where
+    /// `may_begin` says that it may not, when its time has come.
+    pub(crate) async fn call_of_agent(
+        &self,
+        name: &str,
+        arguments: Value,
+        may_begin: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Option<CallAnswer>, TaskError> {
+        self.turn.here().within(self.call_in_turn(name, arguments, may_begin)).await
     }
 
-    async fn call_in_turn(&self, name: &str, arguments: Value) -> Result<CallAnswer, TaskError> {
+    async fn call_in_turn(
+        &self,
+        name: &str,
+        arguments: Value,
+        may_begin: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Option<CallAnswer>, TaskError> {
         let slot = format!("{OF_AGENT}{}", EntryId::generate());
         let session = self.history().await?.session;
         let tool = self.tools_in(&session).find(|tool| tool.name == name);
@@ -299,11 +312,15 @@ impl TaskCore {
             Some(TaskTool { effect: Effect::Reads, .. }) => None,
             _ => Some(self.effects.lock().await),
         };
+        if !may_begin() {
+            return Ok(None);
+        }
         let history = self.history().await?;
-        match Due::wanted(slot.clone(), name, &arguments, tool) {
+        let answer = match Due::wanted(slot.clone(), name, &arguments, tool) {
             Some(due) => self.carry_out(&history, due, &mut Unwatched).await,
             None => self.answer_unknown(&history, slot, name, &arguments, &mut Unwatched).await,
-        }
+        };
+        answer.map(Some)
     }
 
     /// Finds out what became of calls that nobody waits for any more, and nobody makes again: what they cost counts.

@@ -158,9 +158,14 @@ mod tests {
         for endpoint in ["https://example.com", "http://127.0.0.1:4318", "http://localhost:4318"] {
             assert!(with(endpoint).check().is_ok(), "{endpoint}");
         }
-        for endpoint in
-            ["http://example.com:4318", "example.com", "ftp://localhost", "http://127.0.0.1@example.com", ""]
-        {
+        for endpoint in [
+            "http://example.com:4318",
+            "example.com",
+            "ftp://localhost",
+            "http://127.0.0.1@example.com",
+            "http://example.com\\@127.0.0.1",
+            "",
+        ] {
             assert!(with(endpoint).check().is_err(), "{endpoint}");
         }
         assert!(config("endpoint = 'http://collector:4318'").check().is_ok());

@@ -183,6 +183,7 @@ impl Connection {
         deadline: Instant,
     ) -> Result<Turn, String> {
         self.heard.text.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.calls.open();
         let (answer, mut answered) = oneshot::channel();
         if self.prompts.send(Prompt { text, answer }).await.is_err() {
             return Err(self.why_gone().await);
@@ -324,6 +325,7 @@ impl Talk {
         );
         let Self { heard, cancel, allow, mode, worktree, core, server } = self;
         let (readable, writable, root) = (worktree.clone(), worktree.clone(), worktree);
+        let calls = server.calls();
         Client
             .v1()
             .name("tollgate")
@@ -353,7 +355,7 @@ impl Talk {
             )
             .on_receive_request(
                 async move |request: WriteTextFileRequest, responder, _connection| match write_file(
-                    &core, &writable, request,
+                    &core, &calls, &writable, request,
                 )
                 .await
                 {
@@ -448,10 +450,16 @@ fn read_file(worktree: &Path, request: &ReadTextFileRequest) -> Result<String, S
     Ok(content)
 }
 
-async fn write_file(core: &TaskCore, worktree: &Path, request: WriteTextFileRequest) -> Result<(), String> {
+async fn write_file(
+    core: &TaskCore,
+    calls: &Calls,
+    worktree: &Path,
+    request: WriteTextFileRequest,
+) -> Result<(), String> {
     let path = relative(worktree, &request.path)?;
     let arguments: Value = json!({ "path": path, "content": request.content });
-    let answer = core.call_of_agent("tollgate__write_file", arguments).await.map_err(|error| error.to_string())?;
+    let answer = core.call_of_agent("tollgate__write_file", arguments, &|| calls.may_begin()).await;
+    let answer = answer.map_err(|error| error.to_string())?.ok_or("the turn is over; nothing was written")?;
     match answer.structured.get("error") {
         Some(error) => Err(error["message"].as_str().unwrap_or_default().to_owned()),
         None => Ok(()),

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use agent_client_protocol::v1::schema::{EnvVariable, HttpHeader, McpServer, McpServerHttp, McpServerStdio};
@@ -38,17 +39,35 @@ pub(super) struct Served {
     calls: Calls,
 }
 
-/// The places of calls; one that is under way takes one.
+/// The places of calls, one for each that is under way, and whether the agent has its turn.
 #[derive(Clone)]
-pub(super) struct Calls(Arc<Semaphore>);
+pub(super) struct Calls {
+    places: Arc<Semaphore>,
+    may_begin: Arc<AtomicBool>,
+}
 
 impl Calls {
-    /// Waits until no call is under way, as long as a call may take to end.
+    fn new() -> Self {
+        Self { places: Arc::new(Semaphore::new(CALLS_MAX)), may_begin: Arc::default() }
+    }
+
+    /// Lets calls begin: the agent has its turn.
+    pub(super) fn open(&self) {
+        self.may_begin.store(true, Ordering::Release);
+    }
+
+    /// Whether the agent has its turn.
+    pub(super) fn may_begin(&self) -> bool {
+        self.may_begin.load(Ordering::Acquire)
+    }
+
+    /// Lets no more call begin, those neither that wait for others, and waits until none is under way, as long as a call may take to end.
     ///
     /// What an agent began and did not wait for is in the record before the record is gone on with.
     pub(super) async fn ended(&self) {
+        self.may_begin.store(false, Ordering::Release);
         let all = u32::try_from(CALLS_MAX).unwrap_or(u32::MAX);
-        if timeout(ENDING_MAX, self.0.acquire_many(all)).await.is_err() {
+        if timeout(ENDING_MAX, self.places.acquire_many(all)).await.is_err() {
             tracing::warn!(limit_s = ENDING_MAX.as_secs(), "a call of the agent's did not end");
         }
     }
@@ -68,11 +87,11 @@ impl Served {
         let endpoint = Endpoint::new(any, Some(&token), Vec::new(), Vec::new());
         let endpoint = endpoint.map_err(|error| format!("{error:#}"))?.with_lines();
         let (ready, is_ready) = oneshot::channel();
-        let calls = Calls(Arc::new(Semaphore::new(CALLS_MAX)));
-        let places = Arc::clone(&calls.0);
+        let calls = Calls::new();
+        let theirs = calls.clone();
         tokio::spawn(async move {
             let told = endpoint.serve_with(
-                move || TaskServer { core: Arc::clone(&core), places: Arc::clone(&places) },
+                move || TaskServer { core: Arc::clone(&core), calls: theirs.clone() },
                 ended,
                 |address| {
                     let _ = ready.send(address);
@@ -113,20 +132,24 @@ impl Served {
 /// One client's view of the tools.
 struct TaskServer {
     core: Arc<TaskCore>,
-    places: Arc<Semaphore>,
+    calls: Calls,
 }
 
 impl TaskServer {
     async fn called(&self, name: &str, arguments: Value) -> CallToolResult {
-        let Ok(_place) = self.places.try_acquire() else {
+        let Ok(_place) = self.calls.places.try_acquire() else {
             let message = format!("{CALLS_MAX} calls are under way");
             return CallToolResult::structured_error(failure("too_many_calls", &message, "wait for their answers"));
         };
-        match self.core.call_of_agent(name, arguments).await {
-            Ok(answer) if answer.structured.get("error").is_some() => {
+        match self.core.call_of_agent(name, arguments, &|| self.calls.may_begin()).await {
+            Ok(None) => {
+                let hint = "call tools in a turn, and wait for their answers before it ends";
+                CallToolResult::structured_error(failure("turn_over", "the turn is over; nothing was done", hint))
+            }
+            Ok(Some(answer)) if answer.structured.get("error").is_some() => {
                 CallToolResult::structured_error(answer.structured)
             }
-            Ok(answer) => CallToolResult::structured(answer.structured),
+            Ok(Some(answer)) => CallToolResult::structured(answer.structured),
             Err(error) => {
                 let hint = "nobody can say whether it was carried out; the task stops here";
                 CallToolResult::structured_error(failure("internal_error", &error.to_string(), hint))
