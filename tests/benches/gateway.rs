@@ -283,7 +283,7 @@ fn main() {
     make(&workspace);
     for (server, tool, arguments) in [
         ("git", "git_status", json!({})),
-        ("git", "git_log", json!({"limit": 10})),
+        ("git", "git_log", json!({"max_count": 10})),
         ("ralph", "verify_file", json!({"path": "source0.py"})),
         ("database", "query", json!({"sql": "SELECT name, amount FROM orders WHERE id = 7"})),
     ] {
