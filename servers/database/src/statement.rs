@@ -21,9 +21,9 @@ mod tree;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use sqlparser::ast::Statement;
+use sqlparser::ast::{Query, Statement};
 use sqlparser::dialect::{Dialect, MySqlDialect, PostgreSqlDialect, SQLiteDialect};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
@@ -83,9 +83,18 @@ pub struct ReadStatement {
     types: BTreeSet<String>,
     operators: BTreeSet<String>,
     parameters: Vec<(usize, String)>,
-    mentions: Arc<Mentions>,
+    named: Arc<Named>,
     warnings: Arc<[Warning]>,
     sorted: bool,
+}
+
+/// What a statement names and where, which few ask.
+#[derive(Debug)]
+enum Named {
+    /// It was collected where there is stack for it.
+    Known(Mentions),
+    /// It is collected when it is asked for, of a statement that is small.
+    Later { query: Box<Query>, text: String, syntax: Syntax, found: OnceLock<Mentions> },
 }
 
 /// Words that begin statements which do something: their refusal says so even where the parser knows no more.
@@ -139,7 +148,7 @@ const SHOWN_CHARACTERS: usize = 200;
 /// stack. What the parser tries in several ways takes twice as long with every parenthesis, so there are few.
 const SMALL_BYTES_MAX: usize = 8 * 1024;
 const SMALL_PARENTHESES_MAX: usize = 4;
-const SMALL_DEPTH_MAX: usize = 40;
+const SMALL_DEPTH_MAX: usize = 64;
 
 /// A text that was cut into the tokens of one statement and is still to be judged.
 #[derive(Debug)]
@@ -179,16 +188,20 @@ impl Cut {
     ///
     /// As [`ReadStatement::check`].
     pub fn judge(self, rules: &Rules) -> Result<ReadStatement, Refusal> {
+        let (is_small, syntax) = (self.is_small(), rules.syntax);
         let Self { sql, tokens } = self;
-        let statement = parse(&tokens, rules.syntax)?;
-        let Statement::Query(query) = &statement else {
+        let Statement::Query(query) = parse(&tokens, syntax)? else {
             return Err(not_read_only(&tokens.first_word));
         };
-        let walk = tree::walk(query, rules)?;
-        expansion::check(query)?;
-        let mentions = mentions::collect(query, &tokens.text, rules.syntax);
-        let warnings = signals::warnings(query, &sql, &tokens, rules.syntax);
+        let walk = tree::walk(&query, rules)?;
+        expansion::check(&query)?;
+        let warnings = signals::warnings(&query, &sql, &tokens, syntax);
         let sorted = query.order_by.is_some();
+        let named = if is_small {
+            Named::Later { query, text: tokens.text.clone(), syntax, found: OnceLock::new() }
+        } else {
+            Named::Known(mentions::collect(&query, &tokens.text, syntax))
+        };
         Ok(ReadStatement {
             text: tokens.text,
             kind: walk.kind,
@@ -199,7 +212,7 @@ impl Cut {
             types: walk.types,
             operators: tokens.operators,
             parameters: tokens.parameters,
-            mentions: Arc::new(mentions),
+            named: Arc::new(named),
             warnings: warnings.into(),
             sorted,
         })
@@ -230,7 +243,7 @@ impl ReadStatement {
             types: BTreeSet::new(),
             operators: BTreeSet::new(),
             parameters: Vec::new(),
-            mentions: Arc::default(),
+            named: Arc::new(Named::Known(Mentions::default())),
             warnings: Arc::new([]),
             sorted: false,
         }
@@ -294,7 +307,12 @@ impl ReadStatement {
     /// Returns where it names what.
     #[must_use]
     pub fn mentions(&self) -> &Mentions {
-        &self.mentions
+        match self.named.as_ref() {
+            Named::Known(mentions) => mentions,
+            Named::Later { query, text, syntax, found } => {
+                found.get_or_init(|| mentions::collect(query, text, *syntax))
+            }
+        }
     }
 
     /// Returns what in it looks as if it was put together from values.
@@ -620,7 +638,10 @@ mod tests {
         let small = |sql: &str| Cut::of(sql.to_owned(), Syntax::Postgres).unwrap().is_small();
         assert!(small("SELECT upper(name) FROM t WHERE (a = 1 OR b IN (SELECT max(c) FROM u)) ORDER BY 1"));
         assert!(!small(&format!("SELECT {}1{}", "(".repeat(5), ")".repeat(5))));
-        assert!(!small(&format!("SELECT 1{}", "+1".repeat(41))));
+        assert!(!small(&format!("SELECT 1{}", "+1".repeat(65))));
+        // As long as a page, and as analysts write them.
+        let long = format!("SELECT a FROM t WHERE b IN (1, 2){} ORDER BY a", " AND c <> 'x'".repeat(25));
+        assert!(small(&long));
         assert!(!small(&format!("SELECT '{}'", "x".repeat(SMALL_BYTES_MAX))));
     }
 

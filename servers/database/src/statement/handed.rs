@@ -4,7 +4,11 @@
 //! what judging took. What both cut alike, plain words, numbers, strings and the usual operators, is handed over instead. A statement
 //! with anything else goes the long way, and the tree is the same in both cases.
 
-use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan};
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use sqlparser::keywords::{ALL_KEYWORDS, ALL_KEYWORDS_INDEX, Keyword};
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Word};
 
 use super::lexer::{Kind, Piece, Tokens};
 
@@ -34,7 +38,9 @@ fn token<'a>(kind: Kind, text: &str, quoted: &mut impl Iterator<Item = &'a (char
     Some(match kind {
         // Behind a full stop the parser takes it for a part of a number.
         Kind::Word if text.starts_with('_') => return None,
-        Kind::Word => Token::make_word(text, None),
+        Kind::Word => {
+            Token::Word(Word { value: text.to_owned(), quote_style: None, keyword: keyword(text.as_bytes()) })
+        }
         Kind::Number => number(text)?,
         Kind::Parameter => Token::Placeholder(text.to_owned()),
         Kind::Quoted => {
@@ -73,6 +79,22 @@ fn token<'a>(kind: Kind, text: &str, quoted: &mut impl Iterator<Item = &'a (char
     })
 }
 
+/// Returns the parser's keyword of this spelling: it looks for it among a thousand, here it is among those of the same first letter.
+fn keyword(word: &[u8]) -> Keyword {
+    static BY_LETTER: LazyLock<Vec<Range<usize>>> = LazyLock::new(|| {
+        let of = |letter: u8| {
+            let first = ALL_KEYWORDS.partition_point(|keyword| keyword.as_bytes()[0] < letter);
+            first..ALL_KEYWORDS.partition_point(|keyword| keyword.as_bytes()[0] <= letter)
+        };
+        (b'A'..=b'Z').map(of).collect()
+    });
+    let letter = word.first().map(u8::to_ascii_uppercase).and_then(|letter| letter.checked_sub(b'A'));
+    let Some(range) = letter.and_then(|letter| BY_LETTER.get(usize::from(letter))) else { return Keyword::NoKeyword };
+    let found = ALL_KEYWORDS[range.clone()]
+        .binary_search_by(|known| known.bytes().cmp(word.iter().map(u8::to_ascii_uppercase)));
+    found.map_or(Keyword::NoKeyword, |at| ALL_KEYWORDS_INDEX[range.start + at])
+}
+
 /// Takes digits, with digits after a full stop or none: each tokenizer has its own idea of the rest.
 fn number(text: &str) -> Option<Token> {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -90,6 +112,16 @@ mod tests {
     use super::super::dialect::{Plain, Sqlite};
     use super::super::{Syntax, lexer, pieces};
     use super::*;
+
+    #[test]
+    fn keywords_are_the_parser_s() {
+        for known in ALL_KEYWORDS {
+            for word in [known.to_string(), known.to_ascii_lowercase(), format!("{known}X"), known[1..].to_owned()] {
+                let Token::Word(theirs) = Token::make_word(&word, None) else { panic!("{word}") };
+                assert_eq!(keyword(word.as_bytes()), theirs.keyword, "{word}");
+            }
+        }
+    }
 
     fn theirs(text: &str, syntax: Syntax) -> Vec<TokenWithSpan> {
         let dialect: &dyn Dialect = match syntax {
