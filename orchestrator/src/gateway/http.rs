@@ -157,6 +157,8 @@ impl Endpoint {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
+            // An answer is written in parts, of which the second would wait until the client acknowledges the first: 40 ms.
+            let _ = stream.set_nodelay(true);
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
             let (door, ended, place) = (Arc::clone(&door), ended.clone(), Arc::new(place));
             tokio::spawn(async move {
