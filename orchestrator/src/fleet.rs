@@ -3,7 +3,9 @@
 pub(crate) mod account;
 pub(crate) mod answer;
 pub(crate) mod child;
+pub(crate) mod heard;
 pub(crate) mod member;
+pub(crate) mod pipes;
 pub(crate) mod relay;
 
 use std::sync::Arc;

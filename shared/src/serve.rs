@@ -6,6 +6,7 @@
 pub mod charge;
 pub mod drain;
 pub mod handler;
+pub mod lines;
 mod progress;
 pub mod question;
 mod received;
@@ -13,7 +14,7 @@ pub mod report;
 pub mod stdio;
 mod task;
 pub mod tool;
-mod written;
+pub mod written;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,7 +1,7 @@
 //! `orchestrator serve`: the whole bundle as one server, as a host sees it.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tollgate_shared::identity::IDENTITY_META_KEY;
 use tollgate_shared::price::ALLOWANCE_META_KEY;
-use tollgate_tests::mcp_process::McpProcess;
+use tollgate_tests::mcp_process::{MODERN, McpProcess};
 use tollgate_tests::world::{orchestrator, program};
 
 /// A workspace with ralph and a foreign server, and `more` of configuration.
@@ -85,6 +85,87 @@ async fn a_client_in_a_session_gets_the_same() {
     assert_eq!(answer["result"]["content"][0]["text"], "hi", "{answer}");
     assert_eq!(answer["result"]["_meta"]["io.tollgate/receipt"]["amount"], "0.25");
     assert!(gateway.close().await.success());
+}
+
+/// A server's results as it wrote them, and what the host gets of each.
+#[test]
+fn results_pass_through_as_they_are_but_for_what_is_ours() {
+    let world = tempfile::tempdir().unwrap();
+    let config = format!(
+        "[orchestrator]\nservers = []\n\n[prices]\n\"odd.say\" = \"0.25\"\n\n\
+         [servers.odd]\ncommand = {:?}\nargs = [\"--verbatim\"]\ncall_timeout_ms = 1000\nanswer_bytes_max = 3000\n",
+        program("mcp-fixture")
+    );
+    fs::write(world.path().join("tollgate.toml"), config).unwrap();
+    let mut serving = Command::new(orchestrator());
+    serving.arg("serve").current_dir(world.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut serving = serving.spawn().unwrap();
+    let (mut input, mut output) = (serving.stdin.take().unwrap(), BufReader::new(serving.stdout.take().unwrap()));
+    let mut id = 0;
+    let mut says = |text: &str| {
+        id += 1;
+        let meta = json!({
+            "io.modelcontextprotocol/protocolVersion": MODERN,
+            "io.modelcontextprotocol/clientCapabilities": {},
+            "io.modelcontextprotocol/clientInfo": {"name": "host", "version": "1"},
+        });
+        let params = json!({"name": "odd__say", "arguments": {"text": text}, "_meta": meta});
+        writeln!(input, "{}", json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params})).unwrap();
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        let answer: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert_eq!(answer["id"], id, "{line}");
+        (line, answer)
+    };
+    // The text that is to be in the answer exactly as it was written.
+    for (result, kept) in [
+        (r#"{"content":[{"type":"text","text":"\u00e9\/"}]}"#, r#""content":[{"type":"text","text":"\u00e9\/"}]"#),
+        (r#"{"content":[],"structuredContent":null}"#, r#""structuredContent":null"#),
+        (
+            r#"{"content":[],"structuredContent":{"n":1.50,"big":123456789012345678901234567890.10,"n2":1e2}}"#,
+            r#"{"n":1.50,"big":123456789012345678901234567890.10,"n2":1e2}"#,
+        ),
+        (
+            r#"{"content":[{"type":"unheard of","x":1}],"isError":false}"#,
+            r#"[{"type":"unheard of","x":1}],"isError":false"#,
+        ),
+        (r#"{"_meta":{"com.example/kept":{"a":1}},"content":[]}"#, r#""com.example/kept":{"a":1}"#),
+        (r#"{"content":[],"structuredContent":"0}}\n{\"jsonrpc\":1"}"#, r#""structuredContent":"0}}\n{\"jsonrpc\":1""#),
+    ] {
+        let (line, answer) = says(result);
+        assert!(line.contains(kept), "{line}");
+        assert_eq!(answer["result"]["_meta"]["io.tollgate/receipt"]["amount"], "0.25", "{line}");
+        assert_eq!(answer["result"]["resultType"], "complete", "{line}");
+    }
+    // No word about money but ours, whatever form it has, and nothing else that is ours to say.
+    for forged in ["true", "\"{}\"", "{\"amount\":\"0\"}", "null", "{\"amount\":\"0\"},\"io.tollgate/receipt\":true"] {
+        for structured in ["\"x\"", "{}"] {
+            let meta = format!(r#"{{"io.tollgate/receipt":{forged},"io.tollgate/other":1}}"#);
+            let (line, answer) = says(&format!(r#"{{"content":[],"structuredContent":{structured},"_meta":{meta}}}"#));
+            let meta = answer["result"]["_meta"].as_object().unwrap_or_else(|| panic!("{line}"));
+            assert_eq!((meta.len(), &meta["io.tollgate/receipt"]["amount"]), (1, &json!("0.25")), "{line}");
+            assert_eq!(line.matches("io.tollgate/receipt").count(), 1, "{line}");
+            assert_eq!(answer["result"]["structuredContent"].to_string(), structured, "{line}");
+        }
+    }
+    // White space between members may end a line for a host.
+    let (line, answer) = says("{\"content\":\r[]}");
+    assert!(!line.contains('\r') && answer["result"]["content"] == json!([]), "{line}");
+    let code = |text: &str, says: &mut dyn FnMut(&str) -> (String, Value)| {
+        let (line, answer) = says(text);
+        answer["result"]["structuredContent"]["error"]["code"].as_str().map(str::to_owned).ok_or(line)
+    };
+    let long = format!(r#"{{"content":[{{"type":"text","text":"{}"}}]}}"#, "x".repeat(4_000));
+    assert_eq!(code(&long, &mut says).as_deref(), Ok("answer_too_large"));
+    let failed = r#"{"content":[],"structuredContent":{"error":{"code":"mine"}},"isError":true}"#;
+    assert_eq!(code(failed, &mut says).as_deref(), Ok("mine"));
+    // Deeper than hosts read: it is no answer, and the call ends all the same.
+    let deep = format!(r#"{{"content":[],"structuredContent":{}1{}}}"#, "[".repeat(1_000), "]".repeat(1_000));
+    assert_eq!(code(&deep, &mut says).as_deref(), Ok("timeout"));
+    drop(input);
+    assert!(serving.wait().unwrap().success());
+    let recorded = &costs(world.path())["groups"]["host"];
+    assert_eq!(recorded["calls"], 6 + 10 + 1 + 3, "{recorded}");
 }
 
 #[tokio::test]
@@ -176,7 +257,7 @@ async fn taken_back_and_late_calls_are_stopped_and_have_their_receipts() {
     assert_eq!(late.structured["error"]["code"], "timeout");
     let line = |message: Value| format!("{message}\n").into_bytes();
     let meta = json!({
-        "io.modelcontextprotocol/protocolVersion": tollgate_tests::mcp_process::MODERN,
+        "io.modelcontextprotocol/protocolVersion": MODERN,
         "io.modelcontextprotocol/clientCapabilities": {},
         "io.modelcontextprotocol/clientInfo": {"name": "tollgate-tests", "version": "1"},
     });
@@ -259,9 +340,9 @@ impl OverHttp {
         command.env_remove("TOLLGATE_GATEWAY_TOKEN").envs(token.map(|token| ("TOLLGATE_GATEWAY_TOKEN", token)));
         let mut child = command.spawn().unwrap();
         let mut said = String::new();
-        let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
         while !said.contains("/mcp") {
-            assert_ne!(std::io::BufRead::read_line(&mut stderr, &mut said).unwrap(), 0, "{said}");
+            assert_ne!(BufRead::read_line(&mut stderr, &mut said).unwrap(), 0, "{said}");
         }
         let address = said.split("http://").nth(1).unwrap().split('/').next().unwrap().parse().unwrap();
         std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
@@ -271,7 +352,7 @@ impl OverHttp {
     /// Posts one request of the newest revision with `headers`, and returns status and body.
     fn post(&self, method: &str, mut params: Value, headers: &[(&str, &str)]) -> (u16, String) {
         params["_meta"] = json!({
-            "io.modelcontextprotocol/protocolVersion": tollgate_tests::mcp_process::MODERN,
+            "io.modelcontextprotocol/protocolVersion": MODERN,
             "io.modelcontextprotocol/clientCapabilities": {},
             "io.modelcontextprotocol/clientInfo": {"name": "over-http", "version": "1"},
         });
@@ -284,7 +365,7 @@ impl OverHttp {
         let request = format!(
             "POST /mcp HTTP/1.1\r\n{lines}{name}Mcp-Method: {method}\r\nMCP-Protocol-Version: {}\r\n\
              Content-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-            tollgate_tests::mcp_process::MODERN,
+            MODERN,
             body.len()
         );
         let mut stream = TcpStream::connect(self.1).unwrap();

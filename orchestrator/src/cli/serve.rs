@@ -83,7 +83,7 @@ async fn over_stdio(gateway: Arc<Gateway>) -> anyhow::Result<ExitCode> {
     let drain = gateway.drain();
     tokio::spawn(tollgate_shared::serve::drain_on_signal(Arc::clone(&drain)));
     let transport = StdioTransport::new(drain)?;
-    let front = Arc::new(Front::new(Arc::clone(&gateway)));
+    let front = Arc::new(Front::over_lines(Arc::clone(&gateway)));
     let code = match Arc::clone(&front).serve(transport).await {
         Ok(running) => {
             let ended = running.waiting().await;

@@ -72,6 +72,11 @@ impl PendingCall {
             warnings: Vec::new(),
         }
     }
+
+    /// Whether something is to be written down beside its receipt.
+    pub(crate) fn is_warned(&self) -> bool {
+        !self.warnings.is_empty()
+    }
 }
 
 impl Account {
@@ -102,7 +107,7 @@ impl Account {
             return Ok(Admitted::Yes(Box::new(call)));
         }
         let estimate = Estimate::of(spec, &call.tool, listed, arguments, &self.prices);
-        self.admit_estimated(estimate, call).await
+        Box::pin(self.admit_estimated(estimate, call)).await
     }
 
     /// Sets aside what the call may cost according to `estimate`; the answer to it where it does not fit.

@@ -15,7 +15,6 @@ use rmcp::model::{
 use rmcp::service::{
     ClientLifecycleMode, ClientServiceExt, PeerRequestOptions, RoleClient, RunningService, ServiceError,
 };
-use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::transport::{StreamableHttpClientTransport, Transport};
 use rustix::process::{Pid, Signal};
@@ -27,6 +26,7 @@ use tollgate_shared::identity::RUN_SECRET_VARIABLE;
 
 use super::Fleet;
 use super::answer::{Answers, ROUNDS_MAX};
+use super::pipes::Pipes;
 use super::relay::{Inbox, Relay, Tapped};
 use crate::budget::OWNER_FILE_VARIABLE;
 use crate::config::ServerSpec;
@@ -143,7 +143,8 @@ impl Child {
         };
         let stderr = Arc::default();
         tokio::spawn(log_stderr(spec.name.clone(), errors, Arc::clone(&stderr)));
-        match Self::greet(spec, fleet, AsyncRwTransport::new_client(stdout, stdin), mode).await {
+        let pipes = Pipes::new(stdout, stdin).context("the pipes to it cannot be used")?;
+        match Self::greet(spec, fleet, pipes, mode).await {
             Ok((service, inbox)) => Ok(Self::connected(service, inbox, Some(process), stderr)),
             Err(error) => {
                 // Give its last words a moment to arrive.

@@ -90,7 +90,8 @@ impl Member {
             return Err(format!("{} keeps ending; it is started again in {} s", self.spec.name, wait.as_secs() + 1));
         }
         tokio::time::sleep(wait).await;
-        match Child::start(&self.spec, fleet, owner_file).await {
+        // Boxed: it is large, and whoever has a server that runs pays for moving it.
+        match Box::pin(Child::start(&self.spec, fleet, owner_file)).await {
             Ok(child) => {
                 let child = Arc::new(child);
                 state.started_at = Some(Instant::now());

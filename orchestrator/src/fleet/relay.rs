@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rmcp::model::{
-    ClientCapabilities, ClientConfig, ClientResult, EmptyResult, ErrorData, Implementation, JsonRpcMessage,
-    LoggingMessageNotification, ProgressNotificationParam, ProgressToken, ServerNotification, ServerRequest,
+    ClientCapabilities, ClientConfig, ClientResult, EmptyResult, ErrorData, GetExtensions, GetMeta, Implementation,
+    JsonRpcMessage, LoggingMessageNotification, ProgressNotificationParam, ProgressToken, ServerNotification,
+    ServerRequest,
 };
 use rmcp::service::{
     NotificationContext, Peer, RequestContext, RoleClient, RoleServer, RxJsonRpcMessage, Service, TxJsonRpcMessage,
@@ -135,6 +136,10 @@ pub(crate) struct Relay {
     /// Who answers on the command line.
     pub(crate) answers: Option<Answers>,
 }
+
+/// Says of a request, among its extensions, that somebody hears how far it is.
+#[derive(Clone)]
+pub(crate) struct HearsProgress;
 
 /// A transport whose notifications are heard in order.
 pub(crate) struct Tapped<T> {
@@ -274,8 +279,14 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Tapped<T> {
 
     fn send(
         &mut self,
-        message: TxJsonRpcMessage<RoleClient>,
+        mut message: TxJsonRpcMessage<RoleClient>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
+        // rmcp asks for progress with every request; a server need not tell what nobody hears.
+        if let JsonRpcMessage::Request(request) = &mut message
+            && request.request.extensions().get::<HearsProgress>().is_none()
+        {
+            request.request.get_meta_mut().0.0.remove("progressToken");
+        }
         self.transport.send(message)
     }
 

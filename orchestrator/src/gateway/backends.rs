@@ -143,9 +143,14 @@ impl Backends {
 
     /// Returns the tools that the host may see.
     pub(crate) async fn tools(&self) -> Arc<Tools> {
-        if let Some(kept) = self.tools.kept(&self.fleet) {
-            return kept;
+        match self.tools.kept(&self.fleet) {
+            Some(kept) => kept,
+            // Boxed, as is all that is rare: whoever asks for one tool would move what asks every server for its list.
+            None => Box::pin(self.list_tools()).await,
         }
+    }
+
+    async fn list_tools(&self) -> Arc<Tools> {
         let generation = self.fleet.changes().generation(List::Tools);
         let mut tools = Tools { listed: Vec::new(), routes: HashMap::new(), unavailable: Vec::new(), tokens: 0 };
         let mut taken = BTreeSet::from([format!("{BUILT_IN}__{COST_REPORT}")]);
@@ -195,9 +200,13 @@ impl Backends {
 
     /// Returns the prompts.
     pub(crate) async fn prompts(&self) -> Arc<Prompts> {
-        if let Some(kept) = self.prompts.kept(&self.fleet) {
-            return kept;
+        match self.prompts.kept(&self.fleet) {
+            Some(kept) => kept,
+            None => Box::pin(self.list_prompts()).await,
         }
+    }
+
+    async fn list_prompts(&self) -> Arc<Prompts> {
         let generation = self.fleet.changes().generation(List::Prompts);
         let mut prompts = Prompts::default();
         let mut taken = BTreeSet::new();
@@ -222,9 +231,13 @@ impl Backends {
 
     /// Returns the resources and templates.
     pub(crate) async fn resources(&self) -> Arc<Resources> {
-        if let Some(kept) = self.resources.kept(&self.fleet) {
-            return kept;
+        match self.resources.kept(&self.fleet) {
+            Some(kept) => kept,
+            None => Box::pin(self.list_resources()).await,
         }
+    }
+
+    async fn list_resources(&self) -> Arc<Resources> {
         let generation = self.fleet.changes().generation(List::Resources);
         let mut resources = Resources::default();
         for (number, (member, child)) in self.ready().await.into_iter().enumerate() {

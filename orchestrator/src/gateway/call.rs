@@ -2,14 +2,17 @@
 
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, CallToolResponse, CallToolResult, ClientRequest, ContentBlock, ErrorData,
-    MetaObject, ResultType, ServerResult,
+    JsonObject, MetaObject, ResultType, ServerResult,
 };
 use rmcp::service::{RequestContext, RoleServer};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tollgate_shared::error_chain::Chain;
 use tollgate_shared::identity::Identity;
 use tollgate_shared::ledger::LedgerError;
 use tollgate_shared::receipt::{Outcome, RECEIPT_META_KEY, Receipt};
+use tollgate_shared::serve::written;
 
 use super::backends::{Backends, Route};
 use super::forward::{Ended, forward, meta_for};
@@ -19,7 +22,9 @@ use crate::agent::cost_report;
 use crate::catalogue::{BUILT_IN, COST_REPORT};
 use crate::fleet::account::{Admitted, PendingCall};
 use crate::fleet::child::Child;
+use crate::fleet::heard::TextAnswer;
 use crate::fleet::member::Member;
+use crate::fleet::pipes::AsText;
 use crate::fleet::{Called, bytes_of, failure};
 use crate::telemetry;
 
@@ -123,7 +128,12 @@ impl Front {
         let mut params = request;
         params.name = route.tool.name.clone();
         params.meta = None;
-        let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
+        let mut request = CallToolRequest::new(params);
+        // What is only passed on need not be read, unless it is measured or paid for by its length as it is read.
+        if self.takes_text() && !telemetry::is_on() && (member.spec.own || member.spec.price.per_byte_usd.is_none()) {
+            request.extensions.insert(AsText::default());
+        }
+        let request = ClientRequest::CallToolRequest(request);
         let ended = forward(&member.spec, &child, request, meta, context, member.spec.call_timeout).await;
         self.settle(backends, member, &child, &call, ended).await
     }
@@ -140,6 +150,7 @@ impl Front {
         let spec = &member.spec;
         let called = match ended {
             Ended::Answered(result) => return self.answered(backends, member, call, *result).await,
+            Ended::Text(text) => return self.passed_on(backends, member, call, &text).await,
             Ended::Wrong(error) => {
                 let code = Some("protocol_error".to_owned());
                 account.priced(spec, call, Outcome::Refused, code, || 0).await?;
@@ -194,6 +205,41 @@ impl Front {
         Ok(Ok(answer_of(Ok(called)).into()))
     }
 
+    /// Answers with what the server wrote, and a receipt.
+    async fn passed_on(
+        &self,
+        backends: &Backends,
+        member: &Member,
+        call: &PendingCall,
+        text: &TextAnswer,
+    ) -> Result<Result<CallToolResponse, ErrorData>, LedgerError> {
+        let (account, spec) = (backends.fleet.account(), &member.spec);
+        let is_plain = if spec.own {
+            // Its receipt is there, and nothing is to be said beside it.
+            text.meta().is_some_and(has_receipt) && !call.is_warned()
+        } else {
+            text.bytes() <= spec.answer_bytes_max && !text.is_failure()
+        };
+        if !is_plain {
+            let Ok(result) = text.read() else {
+                let message = "the server answered with something that is not the result of a tool";
+                account.priced(spec, call, Outcome::Failed, Some("protocol_error".to_owned()), || text.bytes()).await?;
+                return Ok(Err(ErrorData::internal_error(message, None)));
+            };
+            return self.answered(backends, member, call, ServerResult::CallToolResult(result)).await;
+        }
+        let own = text.meta().filter(|_| spec.own);
+        let members = if let Some(meta) = own {
+            text.members(meta)
+        } else {
+            let receipt = account.priced(spec, call, Outcome::Ok, None, || text.bytes()).await?;
+            let mut meta: JsonObject = text.meta().and_then(|meta| serde_json::from_str(meta).ok()).unwrap_or_default();
+            receipt_of_ours(&mut meta, &receipt);
+            text.members(&json!(meta).to_string())
+        };
+        Ok(Ok(written::of_members(members).into()))
+    }
+
     async fn answered(
         &self,
         backends: &Backends,
@@ -225,10 +271,7 @@ impl Front {
                         let code = code.filter(|_| failed).map(|code| code.chars().take(64).collect());
                         let outcome = if failed { Outcome::Failed } else { Outcome::Ok };
                         let receipt = account.priced(spec, call, outcome, code, || bytes).await?;
-                        let meta = result.meta.get_or_insert_with(MetaObject::new);
-                        // A foreign server's word about money is not taken, nor passed on as ours.
-                        meta.0.retain(|key, _| !key.starts_with("io.tollgate/"));
-                        meta.0.insert(RECEIPT_META_KEY.to_owned(), json!(receipt));
+                        receipt_of_ours(&mut result.meta.get_or_insert_with(MetaObject::new).0, &receipt);
                     }
                 }
                 CallToolResponse::Complete(result)
@@ -268,6 +311,22 @@ impl Front {
         }
         ErrorData::invalid_params(message, None)
     }
+}
+
+/// Puts the receipt into `meta`. A foreign server's word about money is not taken, nor passed on as ours.
+fn receipt_of_ours(meta: &mut JsonObject, receipt: &Receipt) {
+    meta.retain(|key, _| !key.starts_with("io.tollgate/"));
+    meta.insert(RECEIPT_META_KEY.to_owned(), json!(receipt));
+}
+
+/// Whether the receipt of a server of the house is in `meta`.
+fn has_receipt(meta: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Meta<'a> {
+        #[serde(borrow, rename = "io.tollgate/receipt")]
+        receipt: &'a RawValue,
+    }
+    serde_json::from_str::<Meta<'_>>(meta).is_ok_and(|meta| meta.receipt.get().starts_with('{'))
 }
 
 fn own_receipt(member: &Member, meta: Option<&MetaObject>) -> Option<Receipt> {

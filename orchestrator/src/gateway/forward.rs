@@ -5,14 +5,16 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use rmcp::model::{
-    ClientRequest, ErrorData, ProgressNotification, ProtocolVersion, RequestMetaObject, ServerNotification,
-    ServerResult,
+    ClientRequest, ErrorData, GetExtensions, ProgressNotification, ProtocolVersion, RequestMetaObject,
+    ServerNotification, ServerResult,
 };
 use rmcp::service::{PeerRequestOptions, RequestContext, RoleServer, ServiceError};
 
 use crate::config::ServerSpec;
 use crate::fleet::child::Child;
-use crate::fleet::relay::Said;
+use crate::fleet::heard::TextAnswer;
+use crate::fleet::pipes::AsText;
+use crate::fleet::relay::{HearsProgress, Said};
 use crate::oauth::Refusal;
 use crate::telemetry;
 
@@ -25,6 +27,8 @@ const PROTOCOL_META_PREFIX: &str = "io.modelcontextprotocol/";
 /// What came of a request.
 pub(crate) enum Ended {
     Answered(Box<ServerResult>),
+    /// The same of a tool, as it was written.
+    Text(Box<TextAnswer>),
     /// The server says that the request is wrong.
     Wrong(ErrorData),
     /// The server ended.
@@ -61,11 +65,15 @@ pub(crate) async fn forward(
 
 async fn exchange(
     child: &Child,
-    request: ClientRequest,
+    mut request: ClientRequest,
     meta: RequestMetaObject,
     context: &RequestContext<RoleServer>,
     limit: Duration,
 ) -> Ended {
+    if context.meta.get_progress_token().is_some() {
+        request.extensions_mut().insert(HearsProgress);
+    }
+    let text = request.extensions().get::<AsText>().cloned();
     let hears_logs = !child.is_modern() || context.meta.log_level().is_some();
     let options = PeerRequestOptions::no_options().with_meta(meta);
     let mut handle = match child.peer.send_request_with_option(request, options).await {
@@ -107,7 +115,10 @@ async fn exchange(
         pass_on(said, context).await;
     }
     match answer {
-        Ok(Ok(result)) => Ended::Answered(Box::new(result)),
+        Ok(Ok(result)) => match text.and_then(AsText::taken) {
+            Some(text) => Ended::Text(Box::new(text)),
+            None => Ended::Answered(Box::new(result)),
+        },
         Ok(Err(error)) => ended(child, error).await,
         Err(_) => ended(child, ServiceError::TransportClosed).await,
     }
@@ -127,6 +138,8 @@ impl Ended {
     fn tell(&self) {
         match self {
             Self::Answered(result) => telemetry::mcp::heard(Ok(result)),
+            // Whoever measures has every answer read.
+            Self::Text(_) => {}
             Self::Wrong(error) => telemetry::mcp::heard(Err(error)),
             Self::Died(_) => telemetry::mcp::unheard("server_died"),
             Self::Refused(refusal) => telemetry::mcp::unheard(refusal.code()),

@@ -36,9 +36,13 @@ const UNAVAILABLE_META_KEY: &str = "io.tollgate/unavailable";
 const TASK_SEPARATOR: char = '/';
 
 /// One client.
+///
+/// What it does is boxed: rmcp moves the future of every request several times, which is as large as that of the largest.
 pub struct Front {
     gateway: Arc<Gateway>,
     session: OnceCell<Session>,
+    /// Whether what carries the answers can write results that are text already.
+    takes_text: bool,
 }
 
 struct Session {
@@ -50,7 +54,17 @@ impl Front {
     /// Waits for a client.
     #[must_use]
     pub fn new(gateway: Arc<Gateway>) -> Self {
-        Self { gateway, session: OnceCell::new() }
+        Self { gateway, session: OnceCell::new(), takes_text: false }
+    }
+
+    /// Waits for a client over a [`StdioTransport`](tollgate_shared::serve::stdio::StdioTransport).
+    #[must_use]
+    pub fn over_lines(gateway: Arc<Gateway>) -> Self {
+        Self { takes_text: true, ..Self::new(gateway) }
+    }
+
+    pub(super) fn takes_text(&self) -> bool {
+        self.takes_text
     }
 
     pub(super) fn gateway(&self) -> &Gateway {
@@ -96,7 +110,7 @@ impl Front {
         context: &RequestContext<RoleServer>,
     ) -> Result<ServerResult, ErrorData> {
         let Some(span) = telemetry::mcp::server(context, request.method(), target(&request)) else {
-            return self.ask_here(backends, member, request, context).await;
+            return Box::pin(self.ask_here(backends, member, request, context)).await;
         };
         let answer = span.within(Box::pin(self.ask_here(backends, member, request, context))).await;
         span.answered(&answer);
@@ -114,6 +128,7 @@ impl Front {
         let meta = meta_for(&child, context);
         match forward(&backends.fleet.members()[member].spec, &child, request, meta, context, REQUEST_MAX).await {
             Ended::Answered(result) => Ok(*result),
+            Ended::Text(_) => Err(unexpected()),
             Ended::Wrong(error) => Err(error),
             Ended::Died(reason) => {
                 backends.fleet.members()[member].died(&child).await;
@@ -122,6 +137,46 @@ impl Front {
             Ended::Refused(refusal) => Err(ErrorData::internal_error(refusal.to_string(), None)),
             Ended::TimedOut => Err(ErrorData::internal_error("the server did not answer in time", None)),
             Ended::Cancelled => Err(ErrorData::internal_error("the request was taken back", None)),
+        }
+    }
+
+    /// Tells a subscriber what changed, until it or the gateway ends.
+    async fn tell_changes(&self, subscription: SubscriptionContext) -> Result<(), ErrorData> {
+        let backends = self.backends().await;
+        let mut changes = backends.fleet.changes().hear();
+        let sink = subscription.sink().clone();
+        // Updates of single resources are asked for at the servers that have them.
+        let mut following = tokio::task::JoinSet::new();
+        for uri in subscription.accepted().resource_subscriptions.clone().unwrap_or_default() {
+            let Some((member, own_uri)) = backends.find_resource(&uri).await else { continue };
+            let Ok(child) = backends.child(member).await else { continue };
+            let (peer, sink) = (child.peer.clone(), sink.clone());
+            let filter = SubscriptionFilter::builder().resource_subscriptions([own_uri]).build();
+            following.spawn(async move {
+                let Ok(mut updates) = peer.listen(filter).await else { return };
+                while let Ok(Some(ServerNotification::ResourceUpdatedNotification(_))) = updates.next().await {
+                    if sink.notify_resource_updated(uri.clone()).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        loop {
+            let change = tokio::select! {
+                () = subscription.cancelled() => return Ok(()),
+                // Whoever is told to end does not wait for a request that has no end.
+                () = self.gateway.drain.begun() => return Ok(()),
+                change = changes.recv() => change,
+            };
+            // Whoever was not told because the filter does not have it is not gone.
+            let _ = match change {
+                Ok(Change::Tools) => sink.notify_tool_list_changed().await,
+                Ok(Change::Prompts) => sink.notify_prompt_list_changed().await,
+                Ok(Change::Resources) => sink.notify_resource_list_changed().await,
+                Ok(Change::Updated { .. } | Change::Log(_)) => Ok(()),
+                Err(RecvError::Lagged(_)) => sink.notify_tool_list_changed().await,
+                Err(RecvError::Closed) => return Ok(()),
+            };
         }
     }
 
@@ -162,13 +217,14 @@ impl ServerHandler for Front {
         if self.session.set(Session { backends: Arc::clone(&backends), _place: place }).is_err() {
             return Err(ErrorData::invalid_request("the session has begun already", None));
         }
-        let mut info = self.learn_capabilities(&backends).await;
+        let mut info = Box::pin(self.learn_capabilities(&backends)).await;
         info.protocol_version = negotiated.protocol_version;
         Ok(info)
     }
 
     async fn discover(&self, _: RequestContext<RoleServer>) -> Result<DiscoverResult, ErrorData> {
-        let info = self.learn_capabilities(&self.backends().await.clone()).await;
+        let backends = self.backends().await;
+        let info = Box::pin(self.learn_capabilities(&backends)).await;
         Ok(DiscoverResult::from_server_info(self.supported_protocol_versions().into_owned(), info))
     }
 
@@ -225,7 +281,7 @@ impl ServerHandler for Front {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let Some(span) = telemetry::mcp::server(&context, telemetry::mcp::CALL, None) else {
-            return self.call_here(request, &context).await;
+            return Box::pin(self.call_here(request, &context)).await;
         };
         let answer = span.within(Box::pin(self.call_here(request, &context))).await;
         span.answered(&answer);
@@ -390,42 +446,7 @@ impl ServerHandler for Front {
     }
 
     async fn listen(&self, subscription: SubscriptionContext) -> Result<(), ErrorData> {
-        let backends = self.backends().await;
-        let mut changes = backends.fleet.changes().hear();
-        let sink = subscription.sink().clone();
-        // Updates of single resources are asked for at the servers that have them.
-        let mut following = tokio::task::JoinSet::new();
-        for uri in subscription.accepted().resource_subscriptions.clone().unwrap_or_default() {
-            let Some((member, own_uri)) = backends.find_resource(&uri).await else { continue };
-            let Ok(child) = backends.child(member).await else { continue };
-            let (peer, sink) = (child.peer.clone(), sink.clone());
-            let filter = SubscriptionFilter::builder().resource_subscriptions([own_uri]).build();
-            following.spawn(async move {
-                let Ok(mut updates) = peer.listen(filter).await else { return };
-                while let Ok(Some(ServerNotification::ResourceUpdatedNotification(_))) = updates.next().await {
-                    if sink.notify_resource_updated(uri.clone()).await.is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-        loop {
-            let change = tokio::select! {
-                () = subscription.cancelled() => return Ok(()),
-                // Whoever is told to end does not wait for a request that has no end.
-                () = self.gateway.drain.begun() => return Ok(()),
-                change = changes.recv() => change,
-            };
-            // Whoever was not told because the filter does not have it is not gone.
-            let _ = match change {
-                Ok(Change::Tools) => sink.notify_tool_list_changed().await,
-                Ok(Change::Prompts) => sink.notify_prompt_list_changed().await,
-                Ok(Change::Resources) => sink.notify_resource_list_changed().await,
-                Ok(Change::Updated { .. } | Change::Log(_)) => Ok(()),
-                Err(RecvError::Lagged(_)) => sink.notify_tool_list_changed().await,
-                Err(RecvError::Closed) => return Ok(()),
-            };
-        }
+        Box::pin(self.tell_changes(subscription)).await
     }
 
     async fn get_task(

@@ -1,6 +1,6 @@
 //! Telling a client how far a call is, when it asked to be told.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rmcp::RoleServer;
@@ -22,7 +22,14 @@ const PAUSE: Duration = Duration::from_millis(50);
 const FLUSH_MAX: Duration = Duration::from_millis(500);
 
 /// The way to whoever asked, for one call.
-pub(super) struct Progress(Mutex<Option<Open>>);
+pub(super) struct Progress(Mutex<State>);
+
+enum State {
+    Unasked,
+    /// Nothing was told yet, and most calls tell nothing.
+    Asked(Peer<RoleServer>, ProgressToken),
+    Open(Open),
+}
 
 struct Open {
     sender: mpsc::Sender<(u64, u64, String)>,
@@ -33,29 +40,23 @@ struct Open {
 impl Progress {
     /// A call whose client did not ask.
     pub(super) fn unasked() -> Self {
-        Self(Mutex::new(None))
+        Self(Mutex::new(State::Unasked))
     }
 
-    /// Opens the way to `peer`, which asked with `token`.
+    /// A call whose client, at `peer`, asked with `token`.
     pub(super) fn new(peer: Peer<RoleServer>, token: ProgressToken) -> Self {
-        let (sender, mut receiver) = mpsc::channel(WAITING_MAX);
-        let written = tokio::spawn(async move {
-            while let Some((done, total, message)) = receiver.recv().await {
-                let params = ProgressNotificationParam::new(token.clone(), as_float(done))
-                    .with_total(as_float(total))
-                    .with_message(message);
-                if peer.notify_progress(params).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Self(Mutex::new(Some(Open { sender, written, told: None })))
+        Self(Mutex::new(State::Asked(peer, token)))
     }
 
     /// Says that `done` of `total` steps are done; nothing when nobody asked, or it would be too often.
     pub(super) fn tell(&self, done: u64, total: u64, message: impl FnOnce() -> String) {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(open) = slot.as_mut() else { return };
+        let mut state = self.lock();
+        if matches!(*state, State::Asked(..))
+            && let State::Asked(peer, token) = std::mem::replace(&mut *state, State::Unasked)
+        {
+            *state = State::Open(Open::new(peer, token));
+        }
+        let State::Open(open) = &mut *state else { return };
         // It has to rise from one notification to the next.
         let is_due = open.told.is_none_or(|(before, at)| {
             done > before && (total <= EACH_UP_TO || done >= total || at.elapsed() >= PAUSE)
@@ -67,14 +68,35 @@ impl Progress {
 
     /// Waits until everything is written: after the answer, a notification has nothing to belong to.
     pub(super) async fn close(&self) {
-        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Open { sender, written, .. }) = open {
+        let state = std::mem::replace(&mut *self.lock(), State::Unasked);
+        if let State::Open(Open { sender, written, .. }) = state {
             drop(sender);
             let stop = written.abort_handle();
             if tokio::time::timeout(FLUSH_MAX, written).await.is_err() {
                 stop.abort();
             }
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    fn new(peer: Peer<RoleServer>, token: ProgressToken) -> Self {
+        let (sender, mut receiver) = mpsc::channel(WAITING_MAX);
+        let written = tokio::spawn(async move {
+            while let Some((done, total, message)) = receiver.recv().await {
+                let params = ProgressNotificationParam::new(token.clone(), as_float(done))
+                    .with_total(as_float(total))
+                    .with_message(message);
+                if peer.notify_progress(params).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self { sender, written, told: None }
     }
 }
 

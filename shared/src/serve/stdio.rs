@@ -4,10 +4,9 @@
 //! ends when a notification comes before the first request, hands every response to another task before
 //! it is written, and takes only pipes to the fast path where Node-based hosts connect sockets.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use rmcp::RoleServer;
 use rmcp::model::{
@@ -17,31 +16,23 @@ use rmcp::model::{
 use rmcp::transport::Transport;
 use rustix::fs::{FileType, Mode, OFlags};
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncRead;
 use tokio::net::unix::pipe;
-use tokio::net::{TcpStream, UnixStream, tcp};
+use tokio::net::{TcpStream, UnixStream};
 
 use super::drain::Drain;
+use super::lines::{Flushed, Input, LINE_BYTES_MAX, Line, Output, Sink};
 use super::{received, written};
-
-/// Longest line that is read: an answer's limit twice over, so a file of 8 MiB with every byte escaped still fits.
-pub const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Reading pauses while this much waits to be written, so that a client that does not read cannot fill the memory.
 const UNWRITTEN_BYTES_MAX: usize = 32 * 1024 * 1024;
-
-/// One read: large enough for most requests, small enough to keep around.
-const READ_BYTES: usize = 64 * 1024;
 
 const PARSE_ERROR: i32 = -32700;
 const INVALID_REQUEST: i32 = -32600;
 
 /// The server's end of the lines.
 pub struct StdioTransport {
-    input: Box<dyn AsyncRead + Send + Unpin>,
-    /// What one read fills; kept, since making it anew for each costs more than a small request.
-    buffer: Box<[u8]>,
-    lines: Lines,
+    input: Input<Box<dyn AsyncRead + Send + Unpin>>,
     output: Arc<Output>,
     drain: Arc<Drain>,
     /// Whether rmcp has chosen a lifecycle; before that a stray notification would end the connection.
@@ -64,39 +55,19 @@ impl StdioTransport {
     pub fn over(connection: TcpStream, head: &[u8], drain: Arc<Drain>) -> Self {
         let (input, output) = connection.into_split();
         let mut transport = Self::with(Box::new(input), Sink::Tcp(output), drain);
-        transport.lines.push(head);
+        transport.input.push(head);
         transport
     }
 
     fn with(input: Box<dyn AsyncRead + Send + Unpin>, sink: Sink, drain: Arc<Drain>) -> Self {
-        Self {
-            input,
-            buffer: vec![0; READ_BYTES].into_boxed_slice(),
-            lines: Lines::default(),
-            output: Arc::new(Output { sink, unwritten: Mutex::default() }),
-            drain,
-            opened: false,
-            ended: false,
-        }
+        Self { input: Input::new(input), output: Arc::new(Output::new(sink)), drain, opened: false, ended: false }
     }
 
     async fn next_line(&mut self) -> Line {
-        loop {
-            if let Some(line) = self.lines.next() {
-                return line;
-            }
+        if !self.input.has_line() {
             self.output.below(UNWRITTEN_BYTES_MAX).await;
-            // Reading is the only await, and what it read is kept at once: nothing is lost when `receive` is dropped.
-            match self.input.read(&mut self.buffer).await {
-                Ok(0) => return Line::End,
-                Ok(count) => self.lines.push(&self.buffer[..count]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    tracing::warn!(%error, "cannot read the input");
-                    return Line::End;
-                }
-            }
         }
+        self.input.next_line().await
     }
 
     /// Returns the message in `line` when rmcp should see it; answers everything else.
@@ -114,14 +85,15 @@ impl StdioTransport {
                     .err()
                     .map_or_else(|| "not a JSON-RPC 2.0 message of MCP".to_owned(), ToString::to_string);
                 tracing::debug!(%error, code, "malformed line");
-                self.output.push_error(code, &reason, id);
+                push_error(&self.output, code, &reason, id);
                 return None;
             }
         };
         match &message {
             JsonRpcMessage::Request(request) => {
                 if !self.drain.received(&request.id) {
-                    self.output.push_error(
+                    push_error(
+                        &self.output,
                         INVALID_REQUEST,
                         "a request with this id is still being answered",
                         Some(&request.id.clone().into_json_value()),
@@ -135,7 +107,7 @@ impl StdioTransport {
                     && !custom.method.starts_with("notifications/")
                 {
                     let reason = "a message without an id is a notification, whose method starts with `notifications/`";
-                    self.output.push_error(INVALID_REQUEST, reason, None);
+                    push_error(&self.output, INVALID_REQUEST, reason, None);
                     return None;
                 }
                 if !self.opened {
@@ -226,7 +198,7 @@ impl Transport<RoleServer> for StdioTransport {
                 }
                 Line::TooLong => {
                     let reason = format!("the line is longer than {LINE_BYTES_MAX} bytes");
-                    self.output.push_error(INVALID_REQUEST, &reason, None);
+                    push_error(&self.output, INVALID_REQUEST, &reason, None);
                 }
                 Line::End => drain.begin(),
             }
@@ -240,146 +212,10 @@ impl Transport<RoleServer> for StdioTransport {
     }
 }
 
-/// Cuts what was read into lines, never holding more than [`LINE_BYTES_MAX`] of one.
-#[derive(Default)]
-struct Lines {
-    unfinished: Vec<u8>,
-    ready: VecDeque<Line>,
-    discarding: bool,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Line {
-    Whole(Vec<u8>),
-    TooLong,
-    End,
-}
-
-impl Lines {
-    fn push(&mut self, mut bytes: &[u8]) {
-        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-            self.extend(&bytes[..end]);
-            let line = std::mem::take(&mut self.unfinished);
-            if !std::mem::take(&mut self.discarding) {
-                let text = line.strip_suffix(b"\r").unwrap_or(&line);
-                if !text.iter().all(u8::is_ascii_whitespace) {
-                    let length = text.len();
-                    let mut line = line;
-                    line.truncate(length);
-                    self.ready.push_back(Line::Whole(line));
-                }
-            }
-            bytes = &bytes[end + 1..];
-        }
-        self.extend(bytes);
-    }
-
-    fn extend(&mut self, bytes: &[u8]) {
-        if self.discarding {
-            return;
-        }
-        if self.unfinished.len() + bytes.len() > LINE_BYTES_MAX {
-            self.discarding = true;
-            self.unfinished = Vec::new();
-            self.ready.push_back(Line::TooLong);
-        } else {
-            self.unfinished.extend_from_slice(bytes);
-        }
-    }
-
-    fn next(&mut self) -> Option<Line> {
-        self.ready.pop_front()
-    }
-}
-
-/// What is to be written, in order, and where to.
-struct Output {
-    sink: Sink,
-    unwritten: Mutex<VecDeque<u8>>,
-}
-
-enum Sink {
-    Pipe(pipe::Sender),
-    Socket(UnixStream),
-    Tcp(tcp::OwnedWriteHalf),
-    /// A file or a terminal: written through a blocking thread.
-    Other(tokio::sync::Mutex<tokio::io::Stdout>),
-}
-
-enum Flushed {
-    Yes,
-    No,
-}
-
-impl Output {
-    /// Queues one line and writes as much as goes without waiting.
-    fn push(&self, mut line: Vec<u8>) -> io::Result<Flushed> {
-        line.push(b'\n');
-        let mut unwritten = self.lock();
-        unwritten.extend(line);
-        self.write_some(&mut unwritten)
-    }
-
-    fn push_error(&self, code: i32, message: &str, id: Option<&Value>) {
-        let error = json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": message } });
-        if let Err(error) = self.push(error.to_string().into_bytes()) {
-            tracing::debug!(%error, "cannot answer a malformed line");
-        }
-    }
-
-    fn write_some(&self, unwritten: &mut VecDeque<u8>) -> io::Result<Flushed> {
-        while !unwritten.is_empty() {
-            let (front, _) = unwritten.as_slices();
-            let written = match &self.sink {
-                Sink::Pipe(pipe) => pipe.try_write(front),
-                Sink::Socket(socket) => socket.try_write(front),
-                Sink::Tcp(connection) => connection.try_write(front),
-                Sink::Other(_) => return Ok(Flushed::No),
-            };
-            match written {
-                Ok(count) => drop(unwritten.drain(..count)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::No),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    unwritten.clear();
-                    return Err(error);
-                }
-            }
-        }
-        Ok(Flushed::Yes)
-    }
-
-    /// Waits until everything queued so far is written.
-    async fn flush(&self) -> io::Result<()> {
-        loop {
-            match &self.sink {
-                Sink::Pipe(pipe) => pipe.writable().await?,
-                Sink::Socket(socket) => socket.writable().await?,
-                Sink::Tcp(connection) => connection.writable().await?,
-                Sink::Other(stdout) => {
-                    let mut stdout = stdout.lock().await;
-                    let bytes: Vec<u8> = std::mem::take(&mut *self.lock()).into();
-                    stdout.write_all(&bytes).await?;
-                    return stdout.flush().await;
-                }
-            }
-            if matches!(self.write_some(&mut self.lock())?, Flushed::Yes) {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Waits until at most `bytes` are unwritten, or cannot be written any more.
-    async fn below(&self, bytes: usize) {
-        while self.lock().len() > bytes {
-            if self.flush().await.is_err() {
-                return;
-            }
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<u8>> {
-        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
+fn push_error(output: &Output, code: i32, message: &str, id: Option<&Value>) {
+    let error = json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": message } });
+    if let Err(error) = output.push(error.to_string().into_bytes()) {
+        tracing::debug!(%error, "cannot answer a malformed line");
     }
 }
 
@@ -434,28 +270,4 @@ fn open_output() -> io::Result<Sink> {
         _ => {}
     }
     Ok(Sink::Other(tokio::sync::Mutex::new(tokio::io::stdout())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lines(chunks: &[&[u8]]) -> Vec<Line> {
-        let mut lines = Lines::default();
-        chunks.iter().for_each(|chunk| lines.push(chunk));
-        std::iter::from_fn(|| lines.next()).collect()
-    }
-
-    #[test]
-    fn lines_are_cut_wherever_reads_end() {
-        let whole = |text: &str| Line::Whole(text.as_bytes().to_vec());
-        assert_eq!(lines(&[b"a\nb\r\n\n  \nc"]), [whole("a"), whole("b")]);
-        assert_eq!(lines(&[b"a", b"b\nc", b"\n"]), [whole("ab"), whole("c")]);
-    }
-
-    #[test]
-    fn long_line_is_dropped_and_the_next_one_read() {
-        let long = vec![b'x'; LINE_BYTES_MAX];
-        assert_eq!(lines(&[&long, b"x", b"xx\nok\n"]), [Line::TooLong, Line::Whole(b"ok".to_vec())]);
-    }
 }

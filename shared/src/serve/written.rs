@@ -4,8 +4,15 @@
 //! as text content, written again and taken apart. So it is written once, and carried as a string where rmcp has a
 //! value; so is the receipt, which the ledger has as text. No receipt is a string otherwise, so that nothing is mistaken for
 //! what was carried.
+//!
+//! A gateway has whole results as text, of which it changes nothing but their `_meta`: they are carried too.
 
-use rmcp::model::{CallToolResponse, CallToolResult, JsonRpcMessage, MetaObject, ServerJsonRpcMessage, ServerResult};
+use std::io::Write;
+
+use rmcp::model::{
+    CallToolResponse, CallToolResult, JsonRpcMessage, JsonRpcResponse, MetaObject, ResultType, ServerJsonRpcMessage,
+    ServerResult,
+};
 use serde_json::{Map, Value};
 
 use crate::receipt::RECEIPT_META_KEY;
@@ -14,6 +21,17 @@ use crate::receipt::RECEIPT_META_KEY;
 pub(super) fn put(result: &mut CallToolResult, structured: String, receipt: String) {
     result.structured_content = Some(Value::String(structured));
     result.meta = Some(MetaObject(Map::from_iter([(RECEIPT_META_KEY.to_owned(), Value::String(receipt))])));
+}
+
+/// Returns a result that is written as `members`: the text of all members of a JSON object but `resultType`, without line breaks. Only for
+/// a [`StdioTransport`](super::stdio::StdioTransport), which alone knows how to write it.
+#[must_use]
+pub fn of_members(members: String) -> CallToolResult {
+    let mut result = CallToolResult::success(Vec::new());
+    result.structured_content = Some(Value::String(members));
+    // No receipt is a boolean.
+    result.meta = Some(MetaObject(Map::from_iter([(RECEIPT_META_KEY.to_owned(), Value::Bool(true))])));
+    result
 }
 
 /// Returns `response` with what it carries as a value, for whoever does not write it at once.
@@ -34,10 +52,15 @@ pub(super) fn read(response: CallToolResponse) -> CallToolResponse {
 /// What cannot be written as JSON.
 pub(super) fn message(mut message: ServerJsonRpcMessage) -> serde_json::Result<Vec<u8>> {
     let carried = match &mut message {
-        JsonRpcMessage::Response(response) => match &mut response.result {
-            ServerResult::CallToolResult(result) => carried(result),
-            _ => None,
-        },
+        JsonRpcMessage::Response(response) => {
+            if let Some(line) = whole(response)? {
+                return Ok(line);
+            }
+            match &mut response.result {
+                ServerResult::CallToolResult(result) => carried(result),
+                _ => None,
+            }
+        }
         _ => None,
     };
     let Some(Carried { structured, receipt }) = carried else { return serde_json::to_vec(&message) };
@@ -51,6 +74,24 @@ pub(super) fn message(mut message: ServerJsonRpcMessage) -> serde_json::Result<V
         line.extend_from_slice(part.as_bytes());
     }
     Ok(line)
+}
+
+/// Returns the line of a response whose result was made by [`of_members`].
+fn whole(response: &JsonRpcResponse<ServerResult>) -> serde_json::Result<Option<Vec<u8>>> {
+    let ServerResult::CallToolResult(result) = &response.result else { return Ok(None) };
+    let mark = result.meta.as_ref().and_then(|meta| meta.0.get(RECEIPT_META_KEY));
+    let (Some(Value::Bool(true)), Some(Value::String(members))) = (mark, &result.structured_content) else {
+        return Ok(None);
+    };
+    let mut line = Vec::with_capacity(members.len() + 128);
+    line.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
+    serde_json::to_writer(&mut line, &response.id)?;
+    let kind = match &result.result_type {
+        Some(kind) => format!("\"resultType\":{},", serde_json::to_string(ResultType::as_str(kind))?),
+        None => String::new(),
+    };
+    write!(line, ",\"result\":{{{kind}{members}}}}}").map_err(serde_json::Error::io)?;
+    Ok(Some(line))
 }
 
 /// What [`put`] had a result carry.
@@ -98,6 +139,22 @@ mod tests {
         assert_eq!(read["result"]["_meta"], receipt());
         assert_eq!(read["result"]["content"], json!([{ "type": "text", "text": text }]));
         assert_eq!((&read["id"], &read["result"]["isError"]), (&json!(7), &json!(false)));
+    }
+
+    #[test]
+    fn members_are_written_as_they_are() {
+        let members = r#""content":[{"type":"text","text":"a"}],"isError":false,"_meta":{"x":1.50}"#;
+        let mut response = JsonRpcMessage::response(
+            ServerResult::CallToolResult(of_members(members.to_owned())),
+            NumberOrString::String("a\"b".into()),
+        );
+        let line = String::from_utf8(message(response.clone()).unwrap()).unwrap();
+        let head = r#"{"jsonrpc":"2.0","id":"a\"b","result":{"#;
+        assert_eq!(line, format!(r#"{head}"resultType":"complete",{members}}}}}"#));
+        // As rmcp does for clients of older revisions.
+        let JsonRpcMessage::Response(of) = &mut response else { panic!() };
+        of.result.strip_result_type_for_legacy_peer();
+        assert_eq!(message(response).unwrap(), format!("{head}{members}}}}}").into_bytes());
     }
 
     #[test]

@@ -158,6 +158,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     if std::env::args().any(|argument| argument == "--legacy") {
         return legacy();
     }
+    if std::env::args().any(|argument| argument == "--verbatim") {
+        return verbatim();
+    }
     // A plain server as most are written, or one on the faster transport, for a fair comparison.
     if std::env::args().any(|argument| argument == "--pipes") {
         Fixture::new().serve(stdio_pipes()).await?.waiting().await?;
@@ -204,6 +207,35 @@ fn legacy() -> Result<(), Box<dyn std::error::Error>> {
             }
         };
         say(json!({ "jsonrpc": "2.0", "id": id, "result": result }))?;
+    }
+    Ok(())
+}
+
+/// A server whose results are the text that it is called with, whatever that is.
+fn verbatim() -> Result<(), Box<dyn std::error::Error>> {
+    use std::io::{BufRead, Write};
+    for line in std::io::stdin().lock().lines() {
+        let message: serde_json::Value = serde_json::from_str(&line?)?;
+        let id = &message["id"];
+        let answer = match message["method"].as_str() {
+            Some("initialize") => json!({
+                "protocolVersion": "2025-06-18",
+                "capabilities": { "tools": {} },
+                "serverInfo": { "name": "mcp-fixture", "version": "1" },
+            })
+            .to_string(),
+            Some("tools/list") => {
+                json!({ "tools": [{ "name": "say", "inputSchema": { "type": "object" } }] }).to_string()
+            }
+            Some("tools/call") => message["params"]["arguments"]["text"].as_str().unwrap_or_default().to_owned(),
+            Some(_) if !id.is_null() => {
+                let error = json!({ "jsonrpc": "2.0", "id": id, "error": { "code": -32601, "message": "unknown" } });
+                writeln!(std::io::stdout().lock(), "{error}")?;
+                continue;
+            }
+            _ => continue,
+        };
+        writeln!(std::io::stdout().lock(), "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{answer}}}")?;
     }
     Ok(())
 }

@@ -1,0 +1,142 @@
+//! The client's end of a server's pipes.
+//!
+//! Stands in for rmcp's own because that one hands every message to another task before it is written, and tries every answer as
+//! each of twenty results.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use rmcp::model::{
+    CallToolResult, ClientJsonRpcMessage, ErrorData, GetExtensions, JsonRpcError, JsonRpcMessage, JsonRpcResponse,
+    RequestId, ServerJsonRpcMessage, ServerResult,
+};
+use rmcp::service::RoleClient;
+use rmcp::transport::Transport;
+use serde_json::Value;
+use serde_json::error::Category;
+use tokio::net::unix::pipe;
+use tokio::process::{ChildStdin, ChildStdout};
+use tollgate_shared::serve::lines::{Flushed, Input, LINE_BYTES_MAX, Line, Output, Sink};
+
+use super::heard::{self, Heard, TextAnswer};
+
+/// As many answers as may be waited for before it is looked for those that nobody waits for any more.
+const AWAITED_MIN: usize = 64;
+
+/// Says of a call, among its extensions, where its answer goes as text; the answer that rmcp gets is empty then. Only what
+/// is a plain result goes there, and only from a server over [`Pipes`].
+#[derive(Clone, Default)]
+pub(crate) struct AsText(Arc<OnceLock<TextAnswer>>);
+
+impl AsText {
+    /// Returns the answer, if it came as text.
+    pub(crate) fn taken(self) -> Option<TextAnswer> {
+        Arc::into_inner(self.0)?.into_inner()
+    }
+}
+
+/// A server's stdout and stdin.
+pub(super) struct Pipes {
+    awaited: HashMap<RequestId, AsText>,
+    input: Input<pipe::Receiver>,
+    /// Given up when the connection is closed: the server sees the end of its stdin.
+    output: Option<Arc<Output>>,
+}
+
+impl Pipes {
+    /// Takes over the two ends.
+    pub(super) fn new(stdout: ChildStdout, stdin: ChildStdin) -> io::Result<Self> {
+        let input = pipe::Receiver::from_owned_fd(stdout.into_owned_fd()?)?;
+        let output = pipe::Sender::from_owned_fd(stdin.into_owned_fd()?)?;
+        let output = Some(Arc::new(Output::new(Sink::Pipe(output))));
+        Ok(Self { awaited: HashMap::new(), input: Input::new(input), output })
+    }
+
+    /// Returns the message in `line`; what is none is not heard, and a server that means one is told.
+    fn take(&mut self, line: &[u8]) -> Option<ServerJsonRpcMessage> {
+        let error = match heard::message(line, |id| self.awaited.contains_key(id)) {
+            Ok(Heard::Message(message)) => {
+                if let JsonRpcMessage::Response(JsonRpcResponse { id, .. })
+                | JsonRpcMessage::Error(JsonRpcError { id: Some(id), .. }) = message.as_ref()
+                {
+                    self.awaited.remove(id);
+                }
+                return Some(*message);
+            }
+            Ok(Heard::Text(id, text)) => {
+                if let Some(AsText(place)) = self.awaited.remove(&id) {
+                    // Filled once, since it is here no more.
+                    let _ = place.set(text);
+                }
+                let empty = ServerResult::CallToolResult(CallToolResult::default());
+                return Some(JsonRpcMessage::response(empty, id));
+            }
+            Err(error) => error,
+        };
+        tracing::debug!(%error, "not a message of MCP");
+        // To answer what is no JSON could go on for ever with a server that echoes; a notification has no answer.
+        if matches!(error.classify(), Category::Data) && !is_notification(line) {
+            let answer = ClientJsonRpcMessage::error(ErrorData::invalid_request("Invalid request", None), None);
+            let pushed = serde_json::to_vec(&answer).map_err(io::Error::from).and_then(|line| self.push(line));
+            if let Err(error) = pushed {
+                tracing::debug!(%error, "cannot answer a malformed message");
+            }
+        }
+        None
+    }
+
+    fn push(&self, line: Vec<u8>) -> io::Result<(Flushed, Arc<Output>)> {
+        let output = self.output.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        Ok((output.push(line)?, Arc::clone(output)))
+    }
+}
+
+fn is_notification(line: &[u8]) -> bool {
+    serde_json::from_slice::<Value>(line)
+        .is_ok_and(|message| message.get("method").is_some_and(Value::is_string) && message.get("id").is_none())
+}
+
+impl Transport<RoleClient> for Pipes {
+    type Error = io::Error;
+
+    fn send(
+        &mut self,
+        message: ClientJsonRpcMessage,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
+        if let JsonRpcMessage::Request(request) = &message
+            && let Some(place) = request.request.extensions().get::<AsText>()
+        {
+            if self.awaited.len() >= AWAITED_MIN {
+                self.awaited.retain(|_, place| Arc::strong_count(&place.0) > 1);
+            }
+            self.awaited.insert(request.id.clone(), place.clone());
+        }
+        let pushed = serde_json::to_vec(&message).map_err(io::Error::from).and_then(|line| self.push(line));
+        async move {
+            match pushed? {
+                (Flushed::Yes, _) => Ok(()),
+                (Flushed::No, output) => output.flush().await,
+            }
+        }
+    }
+
+    async fn receive(&mut self) -> Option<ServerJsonRpcMessage> {
+        loop {
+            match self.input.next_line().await {
+                Line::Whole(line) => {
+                    if let Some(message) = self.take(&line) {
+                        return Some(message);
+                    }
+                }
+                Line::TooLong => tracing::error!(LINE_BYTES_MAX, "a message is longer than that; it is not heard"),
+                Line::End => return None,
+            }
+        }
+    }
+
+    async fn close(&mut self) -> Result<(), Self::Error> {
+        self.output = None;
+        Ok(())
+    }
+}
