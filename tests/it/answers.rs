@@ -78,17 +78,21 @@ fn script_is_answered_too() {
     assert!(output.status.success(), "{output:?}");
 }
 
-/// Calls a tool that asks, before a person who writes these lines; returns its answer and what the person saw.
+/// Calls a tool that asks, before a person who writes these lines when asked; returns its answer and what the person saw.
 fn answered_at_terminal(folder: &Path, server: &str, arguments: &str, lines: &[&str]) -> (Value, String) {
-    let terminal = Terminal::open();
+    answered_at(&Terminal::open(), folder, server, arguments, lines)
+}
+
+fn answered_at(terminal: &Terminal, folder: &Path, server: &str, arguments: &str, lines: &[&str]) -> (Value, String) {
     let mut command = orchestrator_in(folder);
     command.args(["call", server, "ask", arguments]).stdin(terminal.side()).stderr(terminal.side());
     let running = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut shown = terminal.shown_until("Answer, decline or cancel?");
     for line in lines {
         terminal.type_line(line);
     }
     let output = running.wait_with_output().unwrap();
-    let shown = terminal.shown();
+    shown.push_str(&terminal.shown());
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {shown}"));
     (answer["result"].clone(), shown)
 }
@@ -113,6 +117,36 @@ fn person_at_the_terminal_is_asked() {
     // End of input: nobody is there any more.
     let (answer, _) = answered_at_terminal(world.path(), "newer", &question("really?"), &["\u{4}"]);
     assert_eq!(answer["text"], "dismissed");
+}
+
+#[test]
+fn what_was_written_before_the_question_is_no_answer() {
+    let world = world();
+    let terminal = Terminal::open();
+    for line in ["a", "yes", "y", "y"] {
+        terminal.type_line(line);
+    }
+    let (answer, shown) = answered_at(&terminal, world.path(), "newer", &question("really?"), &["d"]);
+    assert_eq!(answer["text"], "declined", "{shown}");
+}
+
+#[test]
+fn agent_with_a_terminal_is_no_person() {
+    let world = world();
+    let terminal = Terminal::open();
+    let mut command = orchestrator_in(world.path());
+    command.args(["call", "newer", "ask", &question("really?")]).env("TOLLGATE_AGENT", "claude");
+    let output = command.stdin(terminal.side()).stderr(terminal.side()).output().unwrap();
+    let shown: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    assert_eq!(shown["result"]["text"], "nobody to ask", "{shown}");
+    let asked = orchestrator_in(world.path())
+        .args(["call", "newer", "ask", "{}", "--answer", "ask"])
+        .env("TOLLGATE_AGENT", "claude")
+        .stdin(terminal.side())
+        .stderr(terminal.side())
+        .output()
+        .unwrap();
+    assert_eq!(asked.status.code(), Some(2));
 }
 
 /// An approval is a person's; what a program was told to answer is none.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::time::{Duration, Instant};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -40,6 +41,18 @@ impl Terminal {
 
     pub fn press(&self, keys: &str) {
         write!(&self.person, "{keys}").unwrap();
+    }
+
+    /// The same, as soon as `text` is among it.
+    pub fn shown_until(&self, text: &str) -> String {
+        let begun = Instant::now();
+        let mut shown = String::new();
+        while !shown.contains(text) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "`{text}` is not shown: {shown}");
+            std::thread::sleep(Duration::from_millis(10));
+            shown.push_str(&self.shown());
+        }
+        shown
     }
 
     /// What the program wrote and the terminal echoed since the last time; all of it once the program has ended.

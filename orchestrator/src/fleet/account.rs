@@ -230,7 +230,7 @@ impl Account {
     pub(crate) async fn lost_receipt(&self, call: &PendingCall) -> Result<Option<Receipt>, LedgerError> {
         let Some(mut reader) = self.ledger.reader().await? else { return Ok(None) };
         let call_id = call.identity.call_id.as_deref().unwrap_or_default();
-        Ok(reader.receipts_of_call(call_id, call.started_at).await?.into_iter().find(|receipt| !is_question(receipt)))
+        Ok(receipt_of_work(reader.receipts_of_call(call_id, call.started_at).await?))
     }
 
     /// Returns the receipt of a call that was just cancelled, as soon as its server wrote it.
@@ -306,9 +306,10 @@ impl Account {
     }
 }
 
-/// Whether it is for a question only, which is no work.
-pub(crate) fn is_question(receipt: &Receipt) -> bool {
-    receipt.code.as_deref() == Some("input_required")
+/// Returns the first of a call's receipts that is for work: that a question was asked says nothing of what was done after
+/// it was answered.
+pub(crate) fn receipt_of_work(receipts: Vec<Receipt>) -> Option<Receipt> {
+    receipts.into_iter().find(|receipt| receipt.code.as_deref() != Some("input_required"))
 }
 
 fn audit(entry: &AuditEntry) -> Result<NewEntry, LedgerError> {
@@ -353,4 +354,30 @@ pub(crate) fn bytes_of(value: &impl serde::Serialize) -> u64 {
     let mut count = Count(0);
     let _ = serde_json::to_writer(&mut count, value);
     count.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn question_is_no_work() {
+        let receipt = |outcome: &str, code: Option<&str>| -> Receipt {
+            serde_json::from_value(json!({
+                "id": EntryId::generate(), "server": "git", "tool": "git_push", "lines": [], "amount": "0",
+                "currency": "USD", "cached": false, "saved": "0", "outcome": outcome, "code": code, "duration_ms": 1,
+                "agent": {"name": "a", "role": null}, "task_id": null, "call_id": "c",
+                "started_at": "2026-11-29T00:00:00Z",
+            }))
+            .unwrap()
+        };
+        let asked = || receipt("refused", Some("input_required"));
+        assert!(receipt_of_work(vec![asked(), asked()]).is_none());
+        for (outcome, code) in [("ok", None), ("failed", Some("push_rejected")), ("refused", Some("protected_branch"))]
+        {
+            let done = receipt(outcome, code);
+            let found = receipt_of_work(vec![asked(), done.clone(), asked()]).unwrap();
+            assert_eq!(found.id, done.id, "{outcome}");
+        }
+    }
 }

@@ -39,11 +39,13 @@ pub enum Answers {
 }
 
 impl Answers {
-    /// Returns who answers where nothing was said: the person, if there is one before a terminal.
+    /// Returns who answers where nothing was said: the person, if there is one before a terminal. An agent may have a
+    /// terminal of its own, and is no person.
     #[must_use]
     pub fn present() -> Option<Self> {
+        let is_agent = std::env::var_os("TOLLGATE_AGENT").is_some_and(|name| !name.is_empty());
         let watched = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-        watched.then(|| Self::Person(Arc::default()))
+        (watched && !is_agent).then(|| Self::Person(Arc::default()))
     }
 
     /// Whether a person answers: only then is a link opened, and a server of the house believes the answer.
@@ -121,7 +123,7 @@ impl std::str::FromStr for Answers {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
-            "ask" => Self::present().ok_or_else(|| "there is no terminal to ask at".to_owned()),
+            "ask" => Self::present().ok_or_else(|| "there is no person at a terminal to ask".to_owned()),
             "decline" => Ok(Self::Decline),
             "cancel" => Ok(Self::Cancel),
             "defaults" => Ok(Self::Defaults),

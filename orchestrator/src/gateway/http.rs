@@ -35,6 +35,9 @@ const TOKEN_BYTES_MIN: usize = 16;
 /// Most connections at a time.
 const CONNECTIONS_MAX: usize = 256;
 
+/// Most connections of lines at a time: each may hold as much as a body unread, and as much again unwritten.
+const LINES_MAX: usize = 8;
+
 /// Longest that a client may take to send the head of a request.
 const HEAD_MAX: Duration = Duration::from_secs(10);
 
@@ -66,7 +69,8 @@ struct Door<H: ServerHandler, F> {
     service: StreamableHttpService<H, LocalSessionManager>,
     handler: Arc<F>,
     token: Option<Token>,
-    takes_lines: bool,
+    /// Places for connections of lines, where they are taken.
+    lines: Option<Arc<Semaphore>>,
     ended: CancellationToken,
 }
 
@@ -143,8 +147,8 @@ impl Endpoint {
         let handler = Arc::new(handler);
         let made = Arc::clone(&handler);
         let service = StreamableHttpService::new(move || Ok(made()), Arc::new(LocalSessionManager::default()), config);
-        let (token, takes_lines, ended) = (self.token, self.takes_lines, ended);
-        let door = Arc::new(Door { service, handler, token, takes_lines, ended: ended.clone() });
+        let lines = self.takes_lines.then(|| Arc::new(Semaphore::new(LINES_MAX)));
+        let door = Arc::new(Door { service, handler, token: self.token, lines, ended: ended.clone() });
         ready(listener.local_addr()?);
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
@@ -206,8 +210,11 @@ async fn answer<H: ServerHandler, F: Fn() -> H>(
     if request.uri().path() != PATH {
         return Ok(plain(StatusCode::NOT_FOUND, "the endpoint is /mcp\n"));
     }
-    if door.takes_lines && lines::are_wanted(&request) {
-        return Ok(lines::upgrade(request, (door.handler)(), door.ended.clone(), place));
+    if let Some(places) = door.lines.as_ref().filter(|_| lines::are_wanted(&request)) {
+        let Ok(of_lines) = Arc::clone(places).try_acquire_owned() else {
+            return Ok(plain(StatusCode::SERVICE_UNAVAILABLE, "there are as many connections of lines as may be\n"));
+        };
+        return Ok(lines::upgrade(request, (door.handler)(), door.ended.clone(), (place, of_lines)));
     }
     Ok(door.service.handle(request).await)
 }

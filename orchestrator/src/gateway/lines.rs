@@ -54,6 +54,9 @@ pub enum RelayError {
     /// Somebody else is there.
     #[error("what listens at {0} is not the task's tools")]
     NotTools(SocketAddr),
+    /// Too many are connected.
+    #[error("as many programs as may be are connected to the task's tools at {0}")]
+    Crowded(SocketAddr),
     /// It went away.
     #[error("the task's tools are not served any more")]
     Ended,
@@ -70,6 +73,7 @@ impl RelayError {
             Self::Unreachable(..) => "tools_unreachable",
             Self::WrongToken(_) => "wrong_token",
             Self::NotTools(_) => "not_the_tools",
+            Self::Crowded(_) => "too_many_connections",
             Self::Ended => "run_ended",
             Self::Output(_) => "output_closed",
         }
@@ -80,6 +84,7 @@ impl RelayError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Output(_) => "whoever started this closed its stdout",
+            Self::Crowded(_) => "end another of the agent's programs that has the tools, then start this again",
             _ => "address and token are of one run alone: start this with the variables that the agent was given",
         }
     }
@@ -91,17 +96,17 @@ pub(super) fn are_wanted(request: &Request<Incoming>) -> bool {
     request.method() == Method::GET && wanted.is_some_and(|wanted| wanted.eq_ignore_ascii_case(PROTOCOL.as_bytes()))
 }
 
-/// Serves `handler` over the connection of `request` until it or the endpoint ends; `place` is its place among the
-/// connections.
+/// Serves `handler` over the connection of `request` until it or the endpoint ends; `places` are its places among all
+/// connections and among those of lines.
 pub(super) fn upgrade<H: ServerHandler>(
     request: Request<Incoming>,
     handler: H,
     ended: CancellationToken,
-    place: Arc<OwnedSemaphorePermit>,
+    places: (Arc<OwnedSemaphorePermit>, OwnedSemaphorePermit),
 ) -> Response<Body> {
     let upgrading = hyper::upgrade::on(request);
     tokio::spawn(async move {
-        let _place = place;
+        let _places = places;
         if let Err(error) = serve(upgrading, handler, ended).await {
             tracing::debug!(%error, "a connection of lines ended");
         }
@@ -193,6 +198,7 @@ fn admit(
     match status.strip_prefix(b"HTTP/1.1 ").and_then(|status| status.get(..3)) {
         Some(b"101") => {}
         Some(b"401") => return Err(RelayError::WrongToken(address)),
+        Some(b"503") => return Err(RelayError::Crowded(address)),
         _ => return Err(RelayError::NotTools(address)),
     }
     let mut line = Vec::new();
@@ -271,6 +277,7 @@ mod tests {
 
     /// A client of a relay to a served [`Talkative`].
     struct Client {
+        address: SocketAddr,
         input: io::PipeWriter,
         output: BufReader<io::PipeReader>,
         relayed: JoinHandle<Result<(), RelayError>>,
@@ -292,7 +299,7 @@ mod tests {
             let address = is_ready.await.unwrap();
             let ((their_input, input), (output, their_output)) = (io::pipe().unwrap(), io::pipe().unwrap());
             let relayed = tokio::task::spawn_blocking(move || relay(address, TOKEN, their_input, their_output));
-            let mut client = Self { input, output: BufReader::new(output), relayed, ended, cancelled };
+            let mut client = Self { address, input, output: BufReader::new(output), relayed, ended, cancelled };
             let hello = json!({
                 "protocolVersion": "2025-06-18", "capabilities": { "roots": {} },
                 "clientInfo": { "name": "test", "version": "1" },
@@ -353,6 +360,38 @@ mod tests {
         let error = client.relayed.await.unwrap().unwrap_err();
         assert_eq!(error.code(), "run_ended");
         drop(client.input);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn places_for_lines_are_few_and_given_back() {
+        let client = Client::new().await;
+        let relayed = |input| {
+            let address = client.address;
+            tokio::task::spawn_blocking(move || relay(address, TOKEN, input, io::sink()))
+        };
+        let mut others = Vec::new();
+        let crowded = loop {
+            let (theirs, ours) = io::pipe().unwrap();
+            let mut other = relayed(theirs);
+            match tokio::time::timeout(Duration::from_millis(500), &mut other).await {
+                Ok(ended) => break ended.unwrap().unwrap_err(),
+                Err(_) => others.push((other, ours)),
+            }
+            assert!(others.len() < 50, "there is no end of places");
+        };
+        assert_eq!((crowded.code(), others.len()), ("too_many_connections", 7));
+        let (first, input) = others.remove(0);
+        drop(input);
+        first.await.unwrap().unwrap();
+        // Given back when the server noticed the end.
+        for attempt in 0.. {
+            let (theirs, _ours) = io::pipe().unwrap();
+            if tokio::time::timeout(Duration::from_millis(500), relayed(theirs)).await.is_err() {
+                break;
+            }
+            assert!(attempt < 20, "the place is not given back");
+        }
+        client.ended.cancel();
     }
 
     #[tokio::test(flavor = "multi_thread")]

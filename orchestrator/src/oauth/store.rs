@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -114,6 +114,7 @@ impl LoginFile {
 
     /// Returns the login, if there is one.
     pub(super) fn read(&self) -> Result<Option<Login>, AuthError> {
+        self.check_folder().map_err(|error| self.failed("read", &error))?;
         let file = match File::open(self.path()) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -184,7 +185,26 @@ impl LoginFile {
     }
 
     fn make_folder(&self) -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        self.check_folder()
+    }
+
+    /// The state folder may be in a repository, which somebody else can have filled: a link would have the logins written, or read,
+    /// wherever it says.
+    fn check_folder(&self) -> io::Result<()> {
+        let found = match fs::symlink_metadata(&self.folder) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let own = found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0;
+        if found.is_dir() && own {
+            return Ok(());
+        }
+        let folder = self.folder.display();
+        Err(io::Error::other(format!(
+            "{folder} has to be a folder, no link, that is yours and that only you may enter"
+        )))
     }
 
     fn failed(&self, what: &str, error: &io::Error) -> AuthError {
@@ -267,6 +287,27 @@ mod tests {
         let error = file.read().err().unwrap().to_string();
         assert!(!error.contains("s3cr3t"), "{error}");
         assert!(file.remove().unwrap() && !file.remove().unwrap());
+    }
+
+    #[test]
+    fn folder_that_is_not_its_owner_s_alone_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let elsewhere = folder.path().join("elsewhere");
+        let state = folder.path().join("state");
+        let file = LoginFile::new(&StateDir::choose(Some(&state), folder.path()), "a");
+        file.write(&login(None, 0)).unwrap();
+        fs::set_permissions(&file.folder, fs::Permissions::from_mode(0o750)).unwrap();
+        assert!(file.read().is_err() && file.write(&login(None, 0)).is_err(), "others may enter");
+        fs::rename(&file.folder, &elsewhere).unwrap();
+        fs::set_permissions(&elsewhere, fs::Permissions::from_mode(0o700)).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &file.folder).unwrap();
+        assert!(file.read().is_err() && file.write(&login(None, 0)).is_err(), "a link");
+        fs::remove_file(&file.folder).unwrap();
+        fs::write(&file.folder, "").unwrap();
+        assert!(file.read().is_err() && file.write(&login(None, 0)).is_err(), "a file");
+        fs::remove_file(&file.folder).unwrap();
+        file.write(&login(None, 0)).unwrap();
+        assert!(file.read().unwrap().is_some());
     }
 
     #[tokio::test]

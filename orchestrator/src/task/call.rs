@@ -8,7 +8,7 @@ use tollgate_shared::receipt::{Outcome, Receipt};
 use super::tools::{Effect, Route, TaskTool, scoped, take_plan};
 use super::{Event, TaskCore, TaskError, Watch, files, tree};
 use crate::agent::{REQUESTS_MAX, cost_report};
-use crate::fleet::account::is_question;
+use crate::fleet::account::receipt_of_work;
 use crate::fleet::failure;
 use crate::session::store::Change;
 use crate::session::{CallAnswer, CallRecord, History, Session};
@@ -252,8 +252,7 @@ impl TaskCore {
         let Some(mut reader) = self.fleet.ledger().reader().await? else { return Ok(None) };
         // Ids are a little older than what they name.
         let since = begun_at - jiff::SignedDuration::from_secs(60);
-        // That a question was asked says nothing of what was done after it was answered.
-        Ok(reader.receipts_of_call(call_id, since).await?.into_iter().find(|receipt| !is_question(receipt)))
+        Ok(receipt_of_work(reader.receipts_of_call(call_id, since).await?))
     }
 
     /// Writes down that the agent is about to be asked for message `number`, with what was paid for asking before and

@@ -17,6 +17,9 @@ const LINE_BYTES_MAX: u64 = 64 * 1024;
 /// Longest wait for a person to answer one question.
 const ANSWER_MAX: Duration = Duration::from_secs(600);
 
+/// Lines that may wait to be read; a terminal has room for few more.
+const WAITING_LINES_MAX: usize = 64;
+
 /// Times that a field may be filled in wrongly before the question is dismissed.
 const TRIES_MAX: u32 = 5;
 
@@ -40,9 +43,9 @@ impl Person {
         let heading = heading(server, message);
         self.ask(move || {
             show(&heading);
-            match choose("Answer, decline or cancel? [a/d/c] ", &["a", "d", "c"])? {
-                "d" => return Ok(ElicitResult::new(ElicitationAction::Decline)),
-                "c" => return Err(Dismissed),
+            match choose("Answer, decline or cancel? [a/d/c] ", &["answer", "decline", "cancel"])? {
+                "decline" => return Ok(ElicitResult::new(ElicitationAction::Decline)),
+                "cancel" => return Err(Dismissed),
                 _ => {}
             }
             let mut content = JsonObject::new();
@@ -52,8 +55,8 @@ impl Person {
                 }
             }
             show(&format!("To be sent: {}\n", plain(&Value::Object(content.clone()).to_string(), MESSAGE_CHARS_MAX)));
-            match choose("Send it? [y/n] ", &["y", "n"])? {
-                "y" => Ok(ElicitResult::new(ElicitationAction::Accept).with_content(Value::Object(content))),
+            match choose("Send it? [y/n] ", &["yes", "no"])? {
+                "yes" => Ok(ElicitResult::new(ElicitationAction::Accept).with_content(Value::Object(content))),
                 _ => Err(Dismissed),
             }
         })
@@ -74,9 +77,9 @@ impl Person {
         );
         self.ask(move || {
             show(&heading);
-            match choose("Open it yourself and say yes, decline or cancel? [y/d/c] ", &["y", "d", "c"])? {
-                "y" => Ok(ElicitResult::new(ElicitationAction::Accept)),
-                "d" => Ok(ElicitResult::new(ElicitationAction::Decline)),
+            match choose("Open it yourself and say yes, decline or cancel? [y/d/c] ", &["yes", "decline", "cancel"])? {
+                "yes" => Ok(ElicitResult::new(ElicitationAction::Accept)),
+                "decline" => Ok(ElicitResult::new(ElicitationAction::Decline)),
                 _ => Err(Dismissed),
             }
         })
@@ -87,7 +90,10 @@ impl Person {
         let _turn = self.0.lock().await;
         let (sender, answered) = tokio::sync::oneshot::channel();
         // A thread of its own, which nobody waits for when the program ends before the person wrote anything.
-        std::thread::spawn(move || drop(sender.send(asking())));
+        std::thread::spawn(move || {
+            forget_typed_ahead();
+            drop(sender.send(asking()));
+        });
         match answered.await {
             Ok(Ok(answer)) => answer,
             Ok(Err(Dismissed)) | Err(_) => ElicitResult::new(ElicitationAction::Cancel),
@@ -141,15 +147,20 @@ fn fill_in(field: &Field) -> Result<Option<Value>, Dismissed> {
     Err(Dismissed)
 }
 
+/// Asks until one of the words is written, or its first letter.
 fn choose<'a>(prompt: &str, among: &[&'a str]) -> Result<&'a str, Dismissed> {
     for _ in 0..TRIES_MAX {
         show(prompt);
-        let written = read_line()?.trim().to_ascii_lowercase();
-        if let Some(chosen) = among.iter().find(|choice| written.starts_with(*choice)) {
-            return Ok(chosen);
+        if let Some(choice) = chosen(&read_line()?, among) {
+            return Ok(choice);
         }
     }
     Err(Dismissed)
+}
+
+fn chosen<'a>(written: &str, among: &[&'a str]) -> Option<&'a str> {
+    let written = written.trim().to_ascii_lowercase();
+    among.iter().find(|choice| written == **choice || written == choice[..1]).copied()
 }
 
 fn show(text: &str) {
@@ -158,23 +169,32 @@ fn show(text: &str) {
     let _ = stderr.flush();
 }
 
-/// Reads one line of the person's, which one thread does for the whole program: a read cannot be taken back.
-fn read_line() -> Result<String, Dismissed> {
-    static LINES: LazyLock<BlockingMutex<mpsc::Receiver<String>>> = LazyLock::new(|| {
-        let (sender, lines) = mpsc::sync_channel(0);
-        std::thread::spawn(move || {
-            loop {
-                let mut line = Vec::new();
-                let read = std::io::stdin().lock().take(LINE_BYTES_MAX).read_until(b'\n', &mut line);
-                if !matches!(read, Ok(1..)) || sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
-                    return;
-                }
+/// What the person writes, which one thread reads for the whole program: a read cannot be taken back.
+static LINES: LazyLock<BlockingMutex<mpsc::Receiver<String>>> = LazyLock::new(|| {
+    let (sender, lines) = mpsc::sync_channel(WAITING_LINES_MAX);
+    std::thread::spawn(move || {
+        loop {
+            let mut line = Vec::new();
+            let read = std::io::stdin().lock().take(LINE_BYTES_MAX).read_until(b'\n', &mut line);
+            if !matches!(read, Ok(1..)) || sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                return;
             }
-        });
-        BlockingMutex::new(lines)
+        }
     });
+    BlockingMutex::new(lines)
+});
+
+fn read_line() -> Result<String, Dismissed> {
     let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
     lines.recv_timeout(ANSWER_MAX).map_err(|_| Dismissed)
+}
+
+/// What was written before a question was shown is no answer to it.
+fn forget_typed_ahead() {
+    // Of the terminal, and of the thread that reads it.
+    let _ = rustix::termios::tcflush(std::io::stdin(), rustix::termios::QueueSelector::IFlush);
+    let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+    while lines.try_recv().is_ok() {}
 }
 
 /// Returns at most `chars_max` of a text that a server wrote, without anything that a terminal obeys or that hides what
@@ -193,6 +213,17 @@ fn plain(text: &str, chars_max: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_or_its_first_letter_is_a_choice_and_nothing_else_is() {
+        let among = ["yes", "no"];
+        for (written, choice) in [("y\n", "yes"), (" YES \n", "yes"), ("n", "no"), ("no", "no")] {
+            assert_eq!(chosen(written, &among), Some(choice), "{written}");
+        }
+        for written in ["", "\n", "yesterday", "yn", "nope", "ja"] {
+            assert_eq!(chosen(written, &among), None, "{written}");
+        }
+    }
 
     #[test]
     fn nothing_of_a_server_moves_the_cursor_or_hides() {
