@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -136,7 +137,13 @@ fn agent_with_a_terminal_is_no_person() {
     let terminal = Terminal::open();
     let mut command = orchestrator_in(world.path());
     command.args(["call", "newer", "ask", &question("really?")]).env("TOLLGATE_AGENT", "claude");
-    let output = command.stdin(terminal.side()).stderr(terminal.side()).output().unwrap();
+    let mut running = command.stdin(terminal.side()).stderr(terminal.side()).stdout(Stdio::piped()).spawn().unwrap();
+    while running.try_wait().unwrap().is_none() {
+        // Whoever is asked says nothing.
+        terminal.press("\u{4}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let output = running.wait_with_output().unwrap();
     let shown: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     assert_eq!(shown["result"]["text"], "nobody to ask", "{shown}");
     let asked = orchestrator_in(world.path())
