@@ -122,12 +122,12 @@ fn results_pass_through_as_they_are_but_for_what_is_ours() {
         (r#"{"content":[{"type":"text","text":"\u00e9\/"}]}"#, r#""content":[{"type":"text","text":"\u00e9\/"}]"#),
         (r#"{"content":[],"structuredContent":null}"#, r#""structuredContent":null"#),
         (
-            r#"{"content":[],"structuredContent":{"n":1.50,"big":123456789012345678901234567890.10,"n2":1e2}}"#,
-            r#"{"n":1.50,"big":123456789012345678901234567890.10,"n2":1e2}"#,
+            r#"{"content":[],"structuredContent":{"n":1.50,"big":123456789012345678901234567890.10}}"#,
+            r#"{"n":1.50,"big":123456789012345678901234567890.10}"#,
         ),
         (
-            r#"{"content":[{"type":"unheard of","x":1}],"isError":false}"#,
-            r#"[{"type":"unheard of","x":1}],"isError":false"#,
+            r#"{"content":[{"text":"a","type":"text","x":1}],"isError":false}"#,
+            r#"[{"text":"a","type":"text","x":1}],"isError":false"#,
         ),
         (r#"{"_meta":{"com.example/kept":{"a":1}},"content":[]}"#, r#""com.example/kept":{"a":1}"#),
         (r#"{"content":[],"structuredContent":"0}}\n{\"jsonrpc\":1"}"#, r#""structuredContent":"0}}\n{\"jsonrpc\":1""#),
@@ -159,13 +159,41 @@ fn results_pass_through_as_they_are_but_for_what_is_ours() {
     assert_eq!(code(&long, &mut says).as_deref(), Ok("answer_too_large"));
     let failed = r#"{"content":[],"structuredContent":{"error":{"code":"mine"}},"isError":true}"#;
     assert_eq!(code(failed, &mut says).as_deref(), Ok("mine"));
-    // Deeper than hosts read: it is no answer, and the call ends all the same.
+    // What hosts cannot read is no answer, and the call ends all the same.
     let deep = format!(r#"{{"content":[],"structuredContent":{}1{}}}"#, "[".repeat(1_000), "]".repeat(1_000));
-    assert_eq!(code(&deep, &mut says).as_deref(), Ok("timeout"));
+    let half = r#"{"content":[{"type":"text","text":"\ud83d"}]}"#;
+    for unreadable in [&deep, half, r#"{"content":[],"structuredContent":1e999}"#] {
+        assert_eq!(code(unreadable, &mut says).as_deref(), Ok("timeout"));
+    }
+    // Two halves are a character, and an exponent is a number.
+    let (line, answer) = says(r#"{"content":[{"type":"text","text":"\ud83d\ude00"}],"structuredContent":1e2}"#);
+    assert_eq!(answer["result"]["content"][0]["text"], "\u{1f600}", "{line}");
+    assert_eq!(answer["result"]["structuredContent"], 100.0, "{line}");
+    // Nobody pays for what no host knows.
+    let (line, answer) = says(r#"{"content":[{"type":"unheard of"}]}"#);
+    assert_eq!(answer["error"]["code"], -32603, "{line}");
     drop(input);
     assert!(serving.wait().unwrap().success());
     let recorded = &costs(world.path())["groups"]["host"];
-    assert_eq!(recorded["calls"], 6 + 10 + 1 + 3, "{recorded}");
+    assert_eq!(recorded["calls"], 6 + 10 + 1 + 2 + 3 + 1 + 1, "{recorded}");
+    assert_eq!(recorded["amount"], "4.50", "{recorded}");
+}
+
+#[tokio::test]
+async fn a_server_that_reads_nothing_holds_no_call() {
+    let world = tempfile::tempdir().unwrap();
+    let config = format!(
+        "[orchestrator]\nservers = []\n\n\
+         [servers.odd]\ncommand = {:?}\nargs = [\"--verbatim\", \"--deaf\"]\ncall_timeout_ms = 500\n",
+        program("mcp-fixture")
+    );
+    fs::write(world.path().join("tollgate.toml"), config).unwrap();
+    let gateway = serve(world.path(), &[]);
+    gateway.tools().await;
+    // More than a pipe holds.
+    let called = gateway.call("odd__say", json!({"text": "x".repeat(1_000_000)}));
+    let called = tokio::time::timeout(Duration::from_secs(60), called).await.expect("the call ends");
+    assert_eq!(called.structured["error"]["code"], "timeout", "{}", called.structured);
 }
 
 #[tokio::test]

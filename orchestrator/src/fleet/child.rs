@@ -48,6 +48,9 @@ const TOOL_BYTES_MAX: u64 = 256 * 1024;
 /// Longest wait for a server to end by itself, and again after it was asked to.
 const END_MAX: Duration = Duration::from_secs(3);
 
+/// Longest that it takes to tell a server to stop; one that does not read is not waited for.
+pub(crate) const STOP_MAX: Duration = Duration::from_secs(1);
+
 /// Lines of stderr kept to explain a death.
 const LAST_WORDS_LINES: usize = 5;
 
@@ -315,7 +318,9 @@ impl Child {
         let answer = match self.peer.send_request_with_option(request, options).await {
             Ok(pending) => {
                 telemetry::mcp::sent(&self.peer, &pending.id);
-                pending.await_response().await
+                // rmcp tells the server to stop when the time is over, and waits until it has read that.
+                let answered = timeout(limit.saturating_add(STOP_MAX), pending.await_response()).await;
+                answered.unwrap_or(Err(ServiceError::Timeout { timeout: limit }))
             }
             Err(error) => Err(error),
         };

@@ -82,6 +82,9 @@ struct Members<'a> {
 /// Deepest nesting that is passed on: as deep as it is read where it is read.
 const DEPTH_MAX: usize = 120;
 
+/// Longest run of digits that is passed on: a number that is longer may be larger than a double can be.
+const DIGITS_MAX: usize = 300;
+
 /// The result of a tool as its server wrote it.
 #[derive(Debug)]
 pub(crate) struct TextAnswer {
@@ -97,7 +100,7 @@ impl TextAnswer {
     /// Returns the answer in `line` and which request it is to, if that is one of those of which `is_text` says so.
     fn of(line: &[u8], is_text: impl FnOnce(&RequestId) -> bool) -> Option<(RequestId, Self)> {
         // A carriage return is white space to JSON, and the end of a line to some hosts.
-        if line.contains(&b'\r') || !is_shallow(line) {
+        if line.contains(&b'\r') || !is_plain(line) {
             return None;
         }
         let text = std::str::from_utf8(line).ok()?;
@@ -133,6 +136,11 @@ impl TextAnswer {
         self.is_error.unwrap_or(false)
     }
 
+    /// Whether all of its content is of a kind that hosts know.
+    pub(crate) fn is_known(&self) -> bool {
+        serde_json::from_str::<Vec<ContentBlock>>(&self.text[self.content.clone()]).is_ok()
+    }
+
     /// Returns its `_meta`.
     pub(crate) fn meta(&self) -> Option<&str> {
         self.meta.clone().map(|place| &self.text[place])
@@ -161,22 +169,36 @@ impl TextAnswer {
     }
 }
 
-/// Whether nothing is nested deeper than whoever reads it may take.
-fn is_shallow(json: &[u8]) -> bool {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in json {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
-                depth += 1;
-                if depth > DEPTH_MAX {
-                    return false;
+/// Whether everybody can read `json`, if it is JSON: it is not nested deeper than they may take, and has no half of a character and no
+/// number that few can hold. What has one is read here, and refused where that fails, before a host fails to hear any answer.
+fn is_plain(json: &[u8]) -> bool {
+    let (mut depth, mut digits, mut in_string, mut escaped) = (0_usize, 0_usize, false, false);
+    for (at, byte) in json.iter().enumerate() {
+        if in_string {
+            match byte {
+                _ if escaped => {
+                    if *byte == b'u' && json.get(at + 1).is_some_and(|next| next.eq_ignore_ascii_case(&b'd')) {
+                        return false;
+                    }
+                    escaped = false;
                 }
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
             }
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            // An exponent; other words with this letter have none behind a digit.
+            b'e' | b'E' if digits > 0 => return false,
             _ => {}
+        }
+        digits = if byte.is_ascii_digit() { digits + 1 } else { 0 };
+        if depth > DEPTH_MAX || digits > DIGITS_MAX {
+            return false;
         }
     }
     true
@@ -348,7 +370,11 @@ mod tests {
         let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
         assert!(is_text(r#"{"content":[]}"#) && is_text(r#"{ "content": [ ], "isError":true, "_meta":{"a":[]} }"#));
         assert!(is_text(&format!(r#"{{"content":[],"structuredContent":{}}}"#, nested(100))));
-        // Brackets in strings are none.
+        // Brackets and digits in strings are none.
+        assert!(is_text(&format!(r#"{{"content":[],"structuredContent":"{}e5"}}"#, "9".repeat(400))));
+        assert!(is_text(
+            r#"{"content":[{"type":"text","text":"\\ud800 \u00e9 é"}],"structuredContent":[1.5,true,false,null]}"#
+        ));
         assert!(is_text(&format!(r#"{{"content":[{{"type":"text","text":"\"\\{}"}}]}}"#, "[".repeat(1_000))));
         for other in [
             &format!(r#"{{"content":[],"structuredContent":{}}}"#, nested(200)),
@@ -359,6 +385,10 @@ mod tests {
             r#"{"content":[],"action":"accept"}"#,
             r#"{"structuredContent":{}}"#,
             r#"["complete",[],{},false,{}]"#,
+            r#"{"content":[{"type":"text","text":"\ud800"}]}"#,
+            r#"{"content":[{"type":"text","text":"\uD83D\uDE00"}]}"#,
+            r#"{"content":[],"structuredContent":1e999}"#,
+            &format!(r#"{{"content":[],"structuredContent":{}}}"#, "9".repeat(400)),
         ] {
             assert!(!is_text(other), "{other}");
         }

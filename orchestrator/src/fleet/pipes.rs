@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 
 use rmcp::model::{
@@ -47,8 +48,11 @@ pub(super) struct Pipes {
 impl Pipes {
     /// Takes over the two ends.
     pub(super) fn new(stdout: ChildStdout, stdin: ChildStdin) -> io::Result<Self> {
-        let input = pipe::Receiver::from_owned_fd(stdout.into_owned_fd()?)?;
-        let output = pipe::Sender::from_owned_fd(stdin.into_owned_fd()?)?;
+        Self::over(stdout.into_owned_fd()?, stdin.into_owned_fd()?)
+    }
+
+    fn over(stdout: OwnedFd, stdin: OwnedFd) -> io::Result<Self> {
+        let (input, output) = (pipe::Receiver::from_owned_fd(stdout)?, pipe::Sender::from_owned_fd(stdin)?);
         let output = Some(Arc::new(Output::new(Sink::Pipe(output))));
         Ok(Self { awaited: HashMap::new(), input: Input::new(input), output })
     }
@@ -75,12 +79,16 @@ impl Pipes {
             Err(error) => error,
         };
         tracing::debug!(%error, "not a message of MCP");
-        // To answer what is no JSON could go on for ever with a server that echoes; a notification has no answer.
-        if matches!(error.classify(), Category::Data) && !is_notification(line) {
+        // To answer what is no JSON could go on for ever with a server that echoes; a notification has no answer, and a server that
+        // does not read what it was told gets no more.
+        let is_behind = self.output.as_ref().is_none_or(|output| output.is_behind());
+        if matches!(error.classify(), Category::Data) && !is_behind && !is_notification(line) {
             let answer = ClientJsonRpcMessage::error(ErrorData::invalid_request("Invalid request", None), None);
             let pushed = serde_json::to_vec(&answer).map_err(io::Error::from).and_then(|line| self.push(line));
-            if let Err(error) = pushed {
-                tracing::debug!(%error, "cannot answer a malformed message");
+            match pushed {
+                Ok((Flushed::Yes, _)) => {}
+                Ok((Flushed::No, output)) => drop(tokio::spawn(async move { output.flush().await })),
+                Err(error) => tracing::debug!(%error, "cannot answer a malformed message"),
             }
         }
         None
@@ -138,5 +146,35 @@ impl Transport<RoleClient> for Pipes {
     async fn close(&mut self) -> Result<(), Self::Error> {
         self.output = None;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn malformed_messages_of_who_reads_nothing_have_no_answers() {
+        let ((our_input, mut their_output), (mut their_input, our_output)) = (io::pipe().unwrap(), io::pipe().unwrap());
+        let mut pipes = Pipes::over(our_input.into(), our_output.into()).unwrap();
+        let writing = std::thread::spawn(move || {
+            for _ in 0..100 {
+                their_output.write_all("{}\n".repeat(1_000).as_bytes()).unwrap();
+            }
+        });
+        assert!(pipes.receive().await.is_none());
+        writing.join().unwrap();
+        pipes.close().await.unwrap();
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut heard = String::new();
+            their_input.read_to_string(&mut heard).unwrap();
+            heard
+        });
+        let heard = reading.await.unwrap();
+        // As much as a pipe holds, and the one that did not fit.
+        assert!((1..70_000).contains(&heard.len()), "{}", heard.len());
+        assert!(heard.ends_with('\n') && heard.lines().all(|line| line.contains("-32600")), "{heard:.200}");
     }
 }

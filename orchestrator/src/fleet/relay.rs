@@ -21,7 +21,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use super::answer::Answers;
 
 /// Most that waits for one call to take it; a server that says more before anybody listens is not heard.
-const PORT_CAPACITY: usize = 1_024;
+pub(crate) const PORT_CAPACITY: usize = 1_024;
 
 /// Which side a fleet shows to its servers.
 #[derive(Clone, Debug)]
@@ -284,6 +284,7 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Tapped<T> {
         // rmcp asks for progress with every request; a server need not tell what nobody hears.
         if let JsonRpcMessage::Request(request) = &mut message
             && request.request.extensions().get::<HearsProgress>().is_none()
+            && request.request.get_meta().get_progress_token().is_some()
         {
             request.request.get_meta_mut().0.0.remove("progressToken");
         }

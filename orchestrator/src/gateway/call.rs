@@ -218,7 +218,7 @@ impl Front {
             // Its receipt is there, and nothing is to be said beside it.
             text.meta().is_some_and(has_receipt) && !call.is_warned()
         } else {
-            text.bytes() <= spec.answer_bytes_max && !text.is_failure()
+            text.bytes() <= spec.answer_bytes_max && !text.is_failure() && text.is_known()
         };
         if !is_plain {
             let Ok(result) = text.read() else {

@@ -8,13 +8,13 @@ use rmcp::model::{
     ClientRequest, ErrorData, GetExtensions, ProgressNotification, ProtocolVersion, RequestMetaObject,
     ServerNotification, ServerResult,
 };
-use rmcp::service::{PeerRequestOptions, RequestContext, RoleServer, ServiceError};
+use rmcp::service::{PeerRequestOptions, RequestContext, RequestHandle, RoleClient, RoleServer, ServiceError};
 
 use crate::config::ServerSpec;
-use crate::fleet::child::Child;
+use crate::fleet::child::{Child, STOP_MAX};
 use crate::fleet::heard::TextAnswer;
 use crate::fleet::pipes::AsText;
-use crate::fleet::relay::{HearsProgress, Said};
+use crate::fleet::relay::{HearsProgress, PORT_CAPACITY, Said};
 use crate::oauth::Refusal;
 use crate::telemetry;
 
@@ -88,8 +88,13 @@ async fn exchange(
         tokio::select! {
             biased;
             () = context.ct.cancelled() => {
-                let _ = handle.cancel(Some("the client took the request back".to_owned())).await;
+                stop(handle, "the client took the request back").await;
                 return Ended::Cancelled;
+            }
+            // Before what the server says, which may have no end.
+            () = &mut late => {
+                stop(handle, "it took too long").await;
+                return Ended::TimedOut;
             }
             Some(said) = listening.said.recv() => {
                 if let Said::Asked(request, answer) = said {
@@ -104,14 +109,11 @@ async fn exchange(
             }
             Some(()) = asked.next() => {}
             answer = &mut handle.rx => break answer,
-            () = &mut late => {
-                let _ = handle.cancel(Some("it took too long".to_owned())).await;
-                return Ended::TimedOut;
-            }
         }
     };
     // Everything that came before the answer is in line already; what comes later is not heard.
-    while let Ok(said) = listening.said.try_recv() {
+    for _ in 0..PORT_CAPACITY {
+        let Ok(said) = listening.said.try_recv() else { break };
         pass_on(said, context).await;
     }
     match answer {
@@ -122,6 +124,11 @@ async fn exchange(
         Ok(Err(error)) => ended(child, error).await,
         Err(_) => ended(child, ServiceError::TransportClosed).await,
     }
+}
+
+/// Tells the server to stop; one that does not read is not waited for.
+async fn stop(handle: RequestHandle<RoleClient>, why: &str) {
+    let _ = tokio::time::timeout(STOP_MAX, handle.cancel(Some(why.to_owned()))).await;
 }
 
 /// Returns what a request is about, by the name that its server lists.

@@ -17,6 +17,9 @@ use super::config::Secret;
 /// The folder of the logins in the state folder.
 const FOLDER: &str = "logins";
 
+/// A link in the folder is not followed.
+const NO_LINKS: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+
 /// Largest file that is read; a login has a few kilobytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -115,7 +118,8 @@ impl LoginFile {
     /// Returns the login, if there is one.
     pub(super) fn read(&self) -> Result<Option<Login>, AuthError> {
         self.check_folder().map_err(|error| self.failed("read", &error))?;
-        let file = match File::open(self.path()) {
+        let opened = File::options().read(true).custom_flags(NO_LINKS).open(self.path());
+        let file = match opened {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.failed("read", &error)),
@@ -168,7 +172,7 @@ impl LoginFile {
         let lock = || -> io::Result<File> {
             self.make_folder()?;
             let path = self.folder.join(format!("{}.lock", self.name));
-            File::options().create(true).append(true).mode(0o600).open(path)
+            File::options().create(true).append(true).mode(0o600).custom_flags(NO_LINKS).open(path)
         };
         let file = lock().map_err(|error| self.failed("lock", &error))?;
         let begun = tokio::time::Instant::now();
@@ -308,6 +312,10 @@ mod tests {
         fs::remove_file(&file.folder).unwrap();
         file.write(&login(None, 0)).unwrap();
         assert!(file.read().unwrap().is_some());
+        let real = folder.path().join("a.json");
+        fs::rename(file.path(), &real).unwrap();
+        std::os::unix::fs::symlink(&real, file.path()).unwrap();
+        assert!(file.read().is_err(), "a link in the folder");
     }
 
     #[tokio::test]

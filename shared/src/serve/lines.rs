@@ -182,6 +182,11 @@ impl Output {
         Ok(Flushed::Yes)
     }
 
+    /// Whether something waits to be written.
+    pub fn is_behind(&self) -> bool {
+        !self.lock().is_empty()
+    }
+
     /// Waits until everything queued so far is written.
     ///
     /// # Errors

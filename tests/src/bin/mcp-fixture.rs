@@ -236,6 +236,10 @@ fn verbatim() -> Result<(), Box<dyn std::error::Error>> {
             _ => continue,
         };
         writeln!(std::io::stdout().lock(), "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{answer}}}")?;
+        if message["method"] == "tools/list" && std::env::args().any(|argument| argument == "--deaf") {
+            // Reads nothing any more.
+            std::thread::sleep(Duration::from_secs(600));
+        }
     }
     Ok(())
 }
