@@ -22,7 +22,7 @@ use tollgate_shared::serve::lines::{Flushed, Input, LINE_BYTES_MAX, Line, Output
 
 use super::heard::{self, Heard, TextAnswer};
 
-/// As many answers as may be waited for before it is looked for those that nobody waits for any more.
+/// From this many calls under way on, each new one has those forgotten that nobody waits for any more.
 const AWAITED_MIN: usize = 64;
 
 /// Says of a call, among its extensions, where its answer goes as text; the answer that rmcp gets is empty then. Only what
