@@ -539,19 +539,16 @@ impl Connection {
         let runtime = Handle::current();
         let watch = Watch::new(self.timeout, call.cancelled().clone());
         let handed_over = on_deep_stack(Box::new(move || {
-            let result = match &*engine {
-                Engine::Sqlite(file) => {
-                    let result = work(file, &watch);
-                    let file = Arc::clone(file);
-                    // Whether or not anybody waits for the answer still.
-                    runtime.spawn(async move { file.close_when_idle().await });
-                    result
-                }
-                Engine::Postgres(_) | Engine::Mysql(_) => Err(stopped()),
-            };
+            let Engine::Sqlite(file) = &*engine else { return };
+            let result = work(file, &watch);
             // Held until the engine is really done, so that no more than the bound ever run.
             drop(slot);
             let _ = done.send(result);
+            // Whether or not anybody waits for the answer still.
+            if file.is_unwatched() {
+                let file = Arc::clone(file);
+                runtime.spawn(async move { file.close_when_idle().await });
+            }
         }));
         handed_over?;
         match timeout(self.timeout + GRACE, answer).await {

@@ -98,10 +98,26 @@ enum Stored {
     Integer(i64),
     Real(f64),
     /// Where its text is.
-    Text(Range<usize>),
-    /// An object with this one name, and where the text of its value is.
-    Tagged(&'static str, Range<usize>),
+    Text(Range<u32>),
+    /// An object with the name of this form, and where the text of its value is.
+    Tagged(Form, Range<u32>),
     Value(Box<Value>),
+}
+
+/// A form of bytes that says its name.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    Blob,
+    Text,
+}
+
+impl Form {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Blob => "base64",
+            Self::Text => "text_base64",
+        }
+    }
 }
 
 impl Table {
@@ -117,11 +133,21 @@ impl Table {
         self.cells.is_empty()
     }
 
-    fn add_text(&mut self, text: &str) -> Range<usize> {
+    fn add_text(&mut self, text: &str) -> Range<u32> {
         let start = self.text.len();
         self.text.push_str(text);
-        start..self.text.len()
+        place(start)..place(self.text.len())
     }
+}
+
+/// An answer has some megabytes at most, so no place in its text is beyond these.
+fn place(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+fn at<'a>(text: &'a str, place: &Range<u32>) -> &'a str {
+    let index = |at: u32| usize::try_from(at).unwrap_or(usize::MAX);
+    text.get(index(place.start)..index(place.end)).unwrap_or_default()
 }
 
 impl Serialize for Table {
@@ -158,10 +184,10 @@ impl Serialize for Written<'_> {
             Stored::Boolean(value) => serializer.serialize_bool(*value),
             Stored::Integer(integer) => serializer.serialize_i64(*integer),
             Stored::Real(real) => serializer.serialize_f64(*real),
-            Stored::Text(place) => serializer.serialize_str(&self.1[place.clone()]),
-            Stored::Tagged(name, place) => {
+            Stored::Text(place) => serializer.serialize_str(at(self.1, place)),
+            Stored::Tagged(form, place) => {
                 let mut object = serializer.serialize_map(Some(1))?;
-                object.serialize_entry(name, &self.1[place.clone()])?;
+                object.serialize_entry(form.name(), at(self.1, place))?;
                 object.end()
             }
             Stored::Value(value) => value.serialize(serializer),
@@ -205,8 +231,38 @@ pub struct RowsBuilder {
     value_bytes_max: usize,
     cut_before: Option<usize>,
     bytes: usize,
-    /// What is known of the values of the row that is being added; kept for the next one.
-    traits: Vec<Traits>,
+    /// What is to be noted of the values of the row that is being added, and in which column; kept for the next one.
+    traits: Vec<(usize, Traits)>,
+}
+
+/// A row that is being added, value by value.
+#[derive(Debug)]
+pub struct RowBuilder<'a> {
+    builder: &'a mut RowsBuilder,
+    column: usize,
+    bytes: usize,
+}
+
+impl RowBuilder<'_> {
+    /// Adds the value of the next column.
+    pub fn cell(&mut self, cell: Cell<'_>) {
+        let RowsBuilder { rows, value_bytes_max, cut_before, traits: noted, .. } = &mut *self.builder;
+        let (traits, length) = rows.rows.add(cell, *value_bytes_max);
+        self.bytes += length + 1;
+        if let Some(all) = traits.cut_from {
+            let came_whole = cut_before.is_none_or(|before| all * 2 + 2 < before);
+            rows.cut_values.push(CutValue {
+                row: rows.row_count,
+                column: self.column,
+                bytes: came_whole.then_some(all),
+            });
+        }
+        let is_wanted = |column: &Column| traits.encoding.is_some() || column.r#type.is_empty();
+        if rows.columns.get(self.column).is_some_and(is_wanted) {
+            noted.push((self.column, traits));
+        }
+        self.column += 1;
+    }
 }
 
 /// Whether another row is wanted.
@@ -253,47 +309,45 @@ impl RowsBuilder {
         characters
     }
 
-    /// Adds a row, if there is room for it.
-    pub fn push<'a>(&mut self, cells: impl Iterator<Item = Cell<'a>>) -> More {
-        let row = self.rows.rows.len();
-        if row >= self.rows_max {
+    /// Adds a row with the values that `fill` adds to it, if there is room for it.
+    ///
+    /// # Errors
+    ///
+    /// Those of `fill`, after which the answer is of no use.
+    pub fn row<E>(&mut self, fill: impl FnOnce(&mut RowBuilder<'_>) -> Result<(), E>) -> Result<More, E> {
+        if self.rows.row_count >= self.rows_max {
             self.rows.note = Some(format!(
                 "there are more than {} rows: narrow the query, or pass `cursor` to go on",
                 self.rows_max
             ));
-            return self.full();
+            return Ok(self.full());
         }
         let (cells_before, text_before) = (self.rows.rows.cells.len(), self.rows.rows.text.len());
         let cuts_before = self.rows.cut_values.len();
         self.traits.clear();
-        let mut bytes = 2;
-        for (column, cell) in cells.enumerate() {
-            let (traits, length) = self.rows.rows.add(cell, self.value_bytes_max);
-            bytes += length + 1;
-            if let Some(all) = traits.cut_from {
-                let came_whole = self.cut_before.is_none_or(|before| all * 2 + 2 < before);
-                self.rows.cut_values.push(CutValue { row, column, bytes: came_whole.then_some(all) });
-            }
-            self.traits.push(traits);
-        }
-        if self.bytes + bytes > ROWS_BYTES_MAX && row > 0 {
+        let mut row = RowBuilder { builder: self, column: 0, bytes: 2 };
+        fill(&mut row)?;
+        let bytes = row.bytes;
+        if self.bytes + bytes > ROWS_BYTES_MAX && self.rows.row_count > 0 {
             self.rows.rows.cells.truncate(cells_before);
             self.rows.rows.text.truncate(text_before);
             self.rows.cut_values.truncate(cuts_before);
             self.rows.note = Some(format!(
                 "the rows have more than {ROWS_BYTES_MAX} bytes: name fewer columns, narrow the query, or pass `cursor` to go on"
             ));
-            return self.full();
+            return Ok(self.full());
         }
         self.bytes += bytes;
-        for (column, traits) in self.rows.columns.iter_mut().zip(&self.traits) {
+        self.rows.row_count += 1;
+        for (column, traits) in &self.traits {
+            let Some(column) = self.rows.columns.get_mut(*column) else { continue };
             // Wanted only where the table declares no type.
             if column.r#type.is_empty() {
                 column.seen.extend(traits.seen);
             }
             column.encodings.extend(traits.encoding);
         }
-        More::Wanted
+        Ok(More::Wanted)
     }
 
     fn full(&mut self) -> More {
@@ -304,7 +358,6 @@ impl RowsBuilder {
     /// Returns the answer.
     #[must_use]
     pub fn finish(mut self) -> Rows {
-        self.rows.row_count = self.rows.rows.len();
         self.rows.bytes = self.bytes;
         for column in &mut self.rows.columns {
             if column.r#type.is_empty() {
@@ -338,8 +391,8 @@ impl Table {
         let length = match &stored {
             Stored::Null | Stored::Boolean(_) => 5,
             Stored::Integer(_) | Stored::Real(_) => 16,
-            Stored::Text(place) => text_bytes(&self.text[place.clone()]),
-            Stored::Tagged(name, place) => name.len() + 5 + text_bytes(&self.text[place.clone()]),
+            Stored::Text(place) => text_bytes(at(&self.text, place)),
+            Stored::Tagged(form, place) => form.name().len() + 5 + text_bytes(at(&self.text, place)),
             Stored::Value(value) => json_bytes(value),
         };
         self.cells.push(stored);
@@ -372,9 +425,9 @@ impl Table {
             }
             Cell::Text(bytes) => match std::str::from_utf8(bytes) {
                 Ok(text) => self.text(text, bytes_max),
-                Err(_) => self.bytes(bytes, bytes_max, "text", "text_base64"),
+                Err(_) => self.bytes(bytes, bytes_max, "text", Form::Text),
             },
-            Cell::Blob(bytes) => self.bytes(bytes, bytes_max, "blob", "base64"),
+            Cell::Blob(bytes) => self.bytes(bytes, bytes_max, "blob", Form::Blob),
             Cell::Encoded(text, encoding) => {
                 let (stored, traits) = self.text(text, bytes_max);
                 (stored, Traits { encoding, ..traits })
@@ -392,18 +445,12 @@ impl Table {
         (Stored::Text(place), Traits { seen: Some("text"), encoding: None, cut_from })
     }
 
-    fn bytes(
-        &mut self,
-        bytes: &[u8],
-        bytes_max: usize,
-        seen: &'static str,
-        encoding: &'static str,
-    ) -> (Stored, Traits) {
+    fn bytes(&mut self, bytes: &[u8], bytes_max: usize, seen: &'static str, form: Form) -> (Stored, Traits) {
         // Four characters for three bytes.
         let end = bytes.len().min(bytes_max / 4 * 3);
         let place = self.add_text(&base64::encode(&bytes[..end]));
         let cut_from = (end < bytes.len()).then_some(bytes.len());
-        (Stored::Tagged(encoding, place), Traits { seen: Some(seen), encoding: Some(encoding), cut_from })
+        (Stored::Tagged(form, place), Traits { seen: Some(seen), encoding: Some(form.name()), cut_from })
     }
 }
 
@@ -454,7 +501,11 @@ mod tests {
         let width = all.first().map_or(0, |row| row.len());
         let mut builder = RowsBuilder::new(std::iter::repeat_n(("c", None), width), rows_max);
         for row in all {
-            if builder.push(row.iter().copied()) == More::Full {
+            let more = builder.row(|values| {
+                row.iter().for_each(|cell| values.cell(*cell));
+                Ok::<_, ()>(())
+            });
+            if more == Ok(More::Full) {
                 break;
             }
         }

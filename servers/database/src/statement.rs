@@ -18,6 +18,7 @@ pub mod mentions;
 mod pieces;
 mod signals;
 mod tree;
+mod words;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -193,9 +194,8 @@ impl Cut {
         let Statement::Query(query) = parse(&tokens, syntax)? else {
             return Err(not_read_only(&tokens.first_word));
         };
-        let walk = tree::walk(&query, rules)?;
-        expansion::check(&query)?;
-        let warnings = signals::warnings(&query, &sql, &tokens, syntax);
+        let (walk, signs) = tree::walk(&query, rules)?;
+        let warnings = signs.finish(&query, &sql, &tokens, syntax);
         let sorted = query.order_by.is_some();
         let named = if is_small {
             Named::Later { query, text: tokens.text.clone(), syntax, found: OnceLock::new() }
@@ -791,13 +791,81 @@ mod tests {
             "/**/".repeat(20_000),
         ];
         for sql in statements {
+            judged_in_time(&sql, crate::connection::STACK_BYTES);
+        }
+    }
+
+    /// Judges `sql` in every syntax on a stack of so many bytes; beyond it, this process would end.
+    fn judged_in_time(sql: &str, stack: usize) {
+        for syntax in [Syntax::Sqlite, Syntax::Postgres, Syntax::Mysql] {
             let (done, answer) = std::sync::mpsc::channel();
-            let shown = sql[..40].to_owned();
+            let (shown, sql) = (sql[..sql.len().min(60)].to_owned(), sql.to_owned());
             std::thread::Builder::new()
-                .stack_size(crate::connection::STACK_BYTES)
-                .spawn(move || done.send(check(&sql).is_ok()))
+                .stack_size(stack)
+                .spawn(move || done.send(ReadStatement::check(&sql, &Rules::of(syntax)).is_ok()))
                 .unwrap();
-            assert!(answer.recv_timeout(Duration::from_secs(10)).is_ok(), "{shown}");
+            assert!(answer.recv_timeout(Duration::from_secs(20)).is_ok(), "{syntax:?}: {shown}");
+        }
+    }
+
+    /// Everything known that makes a tree deeper by being written once more: what stands before, what is repeated, what stands behind.
+    const CHAINS: [(&str, &str, &str); 40] = [
+        ("SELECT CAST(a AS int", "[]", ")"),
+        ("SELECT a::int", "[]", ""),
+        ("SELECT a", "[1]", ""),
+        ("SELECT 1", " OVERLAPS 1", ""),
+        ("SELECT a", " AT TIME ZONE 'x'", ""),
+        ("SELECT a", " ILIKE a", ""),
+        ("SELECT a", " DIV a", ""),
+        ("SELECT a", " XOR a", ""),
+        ("SELECT a", " SIMILAR TO a", ""),
+        ("SELECT a", " RLIKE a", ""),
+        ("SELECT a", " GLOB a", ""),
+        ("SELECT a", " MEMBER OF(a)", ""),
+        ("SELECT a", " OPERATOR(pg_catalog.+) a", ""),
+        ("SELECT a", " IN (1)", ""),
+        ("SELECT a", " BETWEEN 1 AND 2", ""),
+        ("SELECT a", " COLLATE c", ""),
+        ("SELECT a", " IS NULL", ""),
+        ("SELECT a", " ISNULL", ""),
+        ("SELECT a", " NOTNULL", ""),
+        ("SELECT a", "::int", ""),
+        ("SELECT a", " -> 'b'", ""),
+        ("SELECT 1", " !", ""),
+        ("SELECT ", "! ", "1"),
+        ("SELECT ", "~ ", "1"),
+        ("SELECT ", "interval ", "'1'"),
+        ("SELECT ", "date ", "'x'"),
+        ("SELECT ", "BINARY ", "1"),
+        ("SELECT ", "PRIOR ", "1"),
+        ("SELECT ", "EXISTS ", "1"),
+        ("SELECT ", "CASE WHEN ", "1"),
+        ("SELECT a = ", "ANY ", "1"),
+        ("SELECT sum(a)", " OVER ()", ""),
+        ("SELECT sum(a)", " FILTER (WHERE a)", ""),
+        ("SELECT 1", " MINUS SELECT 1", ""),
+        ("SELECT 1 FROM t", " PIVOT(sum(a) FOR b IN (1))", ""),
+        ("SELECT 1 FROM t", " CROSS JOIN t", ""),
+        ("SELECT 1 FROM ", "t JOIN ", "t"),
+        ("SELECT 1 FROM ", "LATERAL ", "t"),
+        ("SELECT CAST(a AS ", "SETOF ", "int)"),
+        ("", "EXPLAIN ", "SELECT 1"),
+    ];
+
+    #[test]
+    fn no_chain_is_deeper_than_the_stack() {
+        for (before, repeated, behind) in CHAINS {
+            let chain = |times: usize| format!("{before}{}{behind}", repeated.repeat(times));
+            let most = (STATEMENT_BYTES_MAX - before.len() - behind.len()) / repeated.len();
+            judged_in_time(&chain(most), crate::connection::STACK_BYTES);
+            // What is judged where it is has the stack of any thread; without optimisation it takes several times as much.
+            let stack = if cfg!(debug_assertions) { 8 } else { 1 } * 1024 * 1024;
+            let is_small = |times: &usize| {
+                let cut = |syntax| Cut::of(chain(*times), syntax).is_ok_and(|cut| cut.is_small());
+                [Syntax::Sqlite, Syntax::Postgres, Syntax::Mysql].into_iter().any(cut)
+            };
+            let times: Vec<usize> = (1..=SMALL_BYTES_MAX / repeated.len()).collect();
+            judged_in_time(&chain(times.partition_point(is_small)), stack);
         }
     }
 

@@ -1,12 +1,19 @@
 //! The numbers in dates and decimals, written digit by digit: formatting takes several times as long, for every row.
 
-/// Appends `value` with at least as many digits as `width`.
-pub(super) fn digits(text: &mut String, value: u32, width: u32) {
-    let length = value.checked_ilog10().map_or(1, |log| log + 1).max(width);
-    for place in (0..length).rev() {
-        let digit = 10_u32.checked_pow(place).map_or(0, |power| value / power % 10);
-        text.push(char::from_digit(digit, 10).unwrap_or_default());
+/// Appends `value` with at least as many digits as `width`, which is ten at most.
+pub(super) fn digits(text: &mut String, value: u32, width: usize) {
+    let mut written = [b'0'; 10];
+    let (mut rest, mut from) = (value, written.len());
+    for (at, digit) in written.iter_mut().enumerate().rev() {
+        if rest == 0 {
+            break;
+        }
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        from = at;
     }
+    let from = from.min(written.len().saturating_sub(width.max(1)));
+    text.push_str(std::str::from_utf8(&written[from..]).unwrap_or_default());
 }
 
 #[cfg(test)]
@@ -19,7 +26,7 @@ mod tests {
             for width in [1, 2, 4, 6] {
                 let mut text = String::new();
                 digits(&mut text, value, width);
-                assert_eq!(text, format!("{value:0width$}", width = usize::try_from(width).unwrap()));
+                assert_eq!(text, format!("{value:0width$}"));
             }
         }
     }

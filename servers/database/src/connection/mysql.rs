@@ -175,7 +175,11 @@ impl Mysql {
         }
         .await;
         // The answer does not wait for it; a place at the engine does.
-        tokio::spawn(lease.end());
+        tokio::spawn(async {
+            // Not before the answer has left, which is written by other tasks that are ready then.
+            tokio::task::yield_now().await;
+            lease.end().await;
+        });
         answer
     }
 
@@ -262,6 +266,7 @@ impl Mysql {
         let mut count = 0;
         let mut full = false;
         let mut kinds = Vec::new();
+        let mut written = String::new();
         {
             let mut rows = lease.connection().fetch(query);
             while let Some(row) = rows.try_next().await.map_err(|error| self.refusal(&error))? {
@@ -276,10 +281,14 @@ impl Mysql {
                     self.described.forget(statement.text());
                     return Err(changed());
                 }
-                let cells = kinds.iter().enumerate().map(|(index, kind)| values::made(&row, index, *kind));
-                let cells = cells.collect::<Result<Vec<_>, _>>().map_err(|error| self.refusal(&error))?;
                 count += 1;
-                if answer.push(cells.iter().map(values::Made::cell)) == More::Full {
+                let more = answer.row(|values| {
+                    kinds.iter().enumerate().try_for_each(|(index, kind)| {
+                        values.cell(values::made(&row, index, *kind, &mut written)?.cell());
+                        Ok(())
+                    })
+                });
+                if more.map_err(|error| self.refusal(&error))? == More::Full {
                     // Whatever ends the answer is read, so that the connection can be used again, unless there are more rows: a
                     // LIMIT of the statement's own is not ours.
                     full = count <= page.rows_max

@@ -149,7 +149,11 @@ impl Postgres {
     ) -> Result<Rows, Refusal> {
         let answer = self.read(&mut lease, statement, parameters, page).await;
         // The answer does not wait for it; a place at the engine does.
-        tokio::spawn(lease.end());
+        tokio::spawn(async {
+            // Not before the answer has left, which is written by other tasks that are ready then.
+            tokio::task::yield_now().await;
+            lease.end().await;
+        });
         answer
     }
 
@@ -297,6 +301,7 @@ impl Postgres {
             query = query.bind(as_text(parameter));
         }
         let mut full = false;
+        let mut written = String::new();
         {
             let mut rows = lease.connection().fetch(query);
             let mut count = 0;
@@ -306,9 +311,13 @@ impl Postgres {
                 {
                     return Err(changed());
                 }
-                let cells = columns.iter().enumerate().map(|(index, column)| made(&row, index, column, characters));
-                let cells = cells.collect::<Result<Vec<_>, _>>().map_err(|error| self.refusal(&error))?;
-                if answer.push(cells.iter().map(values::Made::cell)) == More::Full {
+                let more = answer.row(|values| {
+                    columns.iter().enumerate().try_for_each(|(index, column)| {
+                        values.cell(made(&row, index, column, characters, &mut written)?.cell());
+                        Ok(())
+                    })
+                });
+                if more.map_err(|error| self.refusal(&error))? == More::Full {
                     full = count <= rows_max;
                     break;
                 }
@@ -521,6 +530,7 @@ fn made<'a>(
     index: usize,
     column: &Described1,
     characters: usize,
+    written: &'a mut String,
 ) -> Result<values::Made<'a>, sqlx::Error> {
     let value = row.try_get_raw(index)?;
     if value.is_null() {
@@ -532,7 +542,7 @@ fn made<'a>(
             Ok(values::cell(Some(text), &column.r#type, characters))
         }
         wire => {
-            let made = wire.made(value.as_bytes().map_err(sqlx::Error::Decode)?);
+            let made = wire.made(value.as_bytes().map_err(sqlx::Error::Decode)?, written);
             made.ok_or_else(|| sqlx::Error::Decode("not of the form of its type".into()))
         }
     }

@@ -107,6 +107,11 @@ impl SqliteFile {
         self.read(watch, |session| session.inspect(statement))
     }
 
+    /// Returns whether somebody has to [close it in time](Self::close_when_idle): once for whoever does.
+    pub(super) fn is_unwatched(&self) -> bool {
+        self.idle.is_unwatched()
+    }
+
     /// Closes the file once nobody has asked for a while.
     pub(super) async fn close_when_idle(&self) {
         self.idle.close_in_time().await;
@@ -235,8 +240,13 @@ impl<'a> Session<'a> {
                 before -= 1;
                 continue;
             }
-            let cells: Result<Vec<Cell<'_>>, Error> = (0..width).map(|column| row.get_ref(column).map(cell)).collect();
-            if answer.push(cells.map_err(|error| self.refusal(error))?.into_iter()) == More::Full {
+            let more = answer.row(|values| {
+                (0..width).try_for_each(|column| {
+                    values.cell(cell(row.get_ref(column)?));
+                    Ok(())
+                })
+            });
+            if more.map_err(|error: Error| self.refusal(error))? == More::Full {
                 break;
             }
         }

@@ -5,10 +5,10 @@
 //! so a page of text can become more than any memory holds, and compiling cannot be stopped meanwhile: SQLite's limit
 //! on memory would be all that is left, and the ledger, which uses SQLite too, would feel it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 
-use sqlparser::ast::{Distinct, Expr, GroupByExpr, ObjectName, Query, Select, SelectItem, TableFactor, Visit, Visitor};
+use sqlparser::ast::{Distinct, Expr, GroupByExpr, ObjectName, Query, Select, SelectItem, TableFactor};
 use tollgate_shared::refusal::Refusal;
 
 /// How many nodes an expanded statement has at most, some ten megabytes; people's statements have hundreds.
@@ -20,26 +20,6 @@ const TABLES_MAX: usize = 300;
 /// Functions that make a query one that SQLite computes by itself, not in the place where it is used.
 const AGGREGATES: &[&str] =
     &["avg", "count", "group_concat", "json_group_array", "json_group_object", "string_agg", "sum", "total"];
-
-/// Refuses a `query` that becomes too large.
-///
-/// # Errors
-///
-/// `too_complex`.
-pub(super) fn check(query: &Query) -> Result<(), Refusal> {
-    let mut expansion =
-        Expansion { frames: vec![Frame::default()], common: BTreeMap::new(), tables: 0, derived: false };
-    let _ = query.visit(&mut expansion);
-    let size = expansion.frames.pop().map(|frame| frame.replaced.max(frame.computed)).unwrap_or_default();
-    if size <= NODES_MAX && expansion.tables <= TABLES_MAX {
-        return Ok(());
-    }
-    Err(Refusal::refused(
-        "too_complex",
-        "the statement becomes too large when its subqueries are put in the places where they are used",
-        "nest fewer subqueries, and use their columns less often",
-    ))
-}
 
 /// What a query comes to.
 #[derive(Clone, Copy)]
@@ -75,7 +55,8 @@ struct Frame {
     isolated: bool,
 }
 
-struct Expansion {
+/// Counts what a statement comes to while its tree is walked over.
+pub(super) struct Expansion {
     frames: Vec<Frame>,
     common: BTreeMap<String, Size>,
     tables: usize,
@@ -110,79 +91,104 @@ impl Frame {
     }
 }
 
-impl Visitor for Expansion {
-    type Break = ();
+impl Expansion {
+    pub(super) fn new() -> Self {
+        Self { frames: vec![Frame::default()], common: BTreeMap::new(), tables: 0, derived: false }
+    }
 
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+    /// Refuses a statement that becomes too large.
+    ///
+    /// # Errors
+    ///
+    /// `too_complex`.
+    pub(super) fn finish(mut self) -> Result<(), Refusal> {
+        let size = self.frames.pop().map(|frame| frame.replaced.max(frame.computed)).unwrap_or_default();
+        if size <= NODES_MAX && self.tables <= TABLES_MAX {
+            return Ok(());
+        }
+        Err(Refusal::refused(
+            "too_complex",
+            "the statement becomes too large when its subqueries are put in the places where they are used",
+            "nest fewer subqueries, and use their columns less often",
+        ))
+    }
+
+    pub(super) fn begin_query(&mut self, query: &Query) {
         let tables = query.with.iter().flat_map(|with| &with.cte_tables);
         let pending = tables.rev().map(|table| table.alias.name.value.to_lowercase()).collect();
         let common = self.frames.last().is_some_and(|outer| !outer.pending.is_empty());
         let isolated = std::mem::take(&mut self.derived) || common;
         self.frames.push(Frame { pending, isolated, ..Frame::default() });
-        ControlFlow::Continue(())
     }
 
-    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-        let Some(size) = self.frames.pop().map(Frame::size) else { return ControlFlow::Break(()) };
-        let Some(outer) = self.frames.last_mut() else { return ControlFlow::Break(()) };
+    pub(super) fn end_query(&mut self) {
+        let Some(size) = self.frames.pop().map(Frame::size) else { return };
+        let Some(outer) = self.frames.last_mut() else { return };
         // The common table expressions of a query come before everything else in it.
         match outer.pending.pop() {
             Some(name) => drop(self.common.insert(name, size)),
             None => outer.add(size),
         }
-        ControlFlow::Continue(())
     }
 
-    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
-        if let Some(frame) = self.frames.last_mut() {
-            frame.end_part();
-            frame.selects += 1;
-            frame.computed_selects += u64::from(is_computed(select));
-            for item in &select.projection {
-                if let SelectItem::ExprWithAlias { expr, alias } = item
-                    && !matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_))
-                {
-                    frame.aliases.push(alias.value.to_lowercase());
-                }
+    pub(super) fn select(&mut self, select: &Select) {
+        let Some(frame) = self.frames.last_mut() else { return };
+        frame.end_part();
+        frame.selects += 1;
+        frame.computed_selects += u64::from(is_computed(select));
+        for item in &select.projection {
+            if let SelectItem::ExprWithAlias { expr, alias } = item
+                && !matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_))
+            {
+                frame.aliases.push(alias.value.to_lowercase());
             }
         }
-        ControlFlow::Continue(())
     }
 
-    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+    pub(super) fn table_factor(&mut self, factor: &TableFactor) {
         self.derived = matches!(factor, TableFactor::Derived { .. });
-        ControlFlow::Continue(())
     }
 
-    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
+    pub(super) fn relation(&mut self, relation: &ObjectName) {
         self.tables += 1;
-        let name = relation.0.last().and_then(|part| part.as_ident()).map(|name| name.value.to_lowercase());
-        let common = name.and_then(|name| self.common.get(&name).copied());
+        let name = relation.0.last().and_then(|part| part.as_ident()).map(|name| lower(&name.value));
+        let common = name.and_then(|name| self.common.get(&*name).copied());
         if let (Some(size), Some(frame)) = (common, self.frames.last_mut()) {
             frame.add(size);
         }
-        ControlFlow::Continue(())
     }
 
-    fn pre_visit_expr(&mut self, expression: &Expr) -> ControlFlow<()> {
-        let Some(frame) = self.frames.last_mut() else { return ControlFlow::Break(()) };
+    pub(super) fn expression(&mut self, expression: &Expr) {
+        let Some(frame) = self.frames.last_mut() else { return };
         frame.nodes += 1;
         let name = match expression {
-            Expr::Identifier(name) => Some(name),
-            Expr::CompoundIdentifier(parts) => parts.last(),
-            _ => None,
+            Expr::Identifier(name) => name,
+            Expr::CompoundIdentifier(parts) => match parts.last() {
+                Some(name) => name,
+                None => return,
+            },
+            _ => return,
         };
-        if let Some(name) = name {
-            let name = name.value.to_lowercase();
-            // What a subquery uses of its surroundings is used there.
-            for frame in self.frames.iter_mut().rev() {
-                *frame.uses.entry(name.clone()).or_default() += 1;
-                if frame.isolated {
-                    break;
-                }
+        let name = lower(&name.value);
+        // What a subquery uses of its surroundings is used there.
+        for frame in self.frames.iter_mut().rev() {
+            match frame.uses.get_mut(&*name) {
+                Some(uses) => *uses += 1,
+                None => drop(frame.uses.insert(name.to_string(), 1)),
+            }
+            if frame.isolated {
+                break;
             }
         }
-        ControlFlow::Continue(())
+    }
+}
+
+/// Returns a name in lower case, which it mostly is.
+fn lower(name: &str) -> Cow<'_, str> {
+    if name.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
+        Cow::Borrowed(name)
+    } else {
+        Cow::Owned(name.to_lowercase())
     }
 }
 
@@ -202,10 +208,17 @@ fn is_computed(select: &Select) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use crate::connection::STACK_BYTES;
     use crate::statement::{ReadStatement, Rules, Syntax};
 
     fn code(sql: &str) -> &'static str {
-        ReadStatement::check(sql, &Rules::of(Syntax::Sqlite)).map_or_else(|refusal| refusal.code, |_| "ok")
+        // As the connection does, and needed without optimisation alone.
+        let judge =
+            || ReadStatement::check(sql, &Rules::of(Syntax::Sqlite)).map_or_else(|refusal| refusal.code, |_| "ok");
+        std::thread::scope(|scope| {
+            let judging = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, judge);
+            judging.unwrap().join().unwrap()
+        })
     }
 
     fn nested(expression: &str, levels: usize) -> String {

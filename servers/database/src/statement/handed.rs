@@ -4,13 +4,10 @@
 //! what judging took. What both cut alike, plain words, numbers, strings and the usual operators, is handed over instead. A statement
 //! with anything else goes the long way, and the tree is the same in both cases.
 
-use std::ops::Range;
-use std::sync::LazyLock;
-
-use sqlparser::keywords::{ALL_KEYWORDS, ALL_KEYWORDS_INDEX, Keyword};
 use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Word};
 
 use super::lexer::{Kind, Piece, Tokens};
+use super::words::Known;
 
 /// Returns the tokens as the parser has them, without spaces; nothing where one of them is not plain.
 pub(super) fn tokens(cut: &Tokens) -> Option<Vec<TokenWithSpan>> {
@@ -22,25 +19,28 @@ pub(super) fn tokens(cut: &Tokens) -> Option<Vec<TokenWithSpan>> {
     let at = |offset: usize| Location { line: 1, column: offset as u64 + 1 };
     let mut handed = Vec::with_capacity(cut.pieces.len());
     let mut parameter_until = None;
-    for Piece { kind, place } in &cut.pieces {
+    for Piece { kind, place, known } in &cut.pieces {
         // `?1` is two tokens to MySQL, and one to the parser.
         if *kind == Kind::Number && parameter_until == Some(place.start) {
             return None;
         }
         parameter_until = (*kind == Kind::Parameter).then_some(place.end);
-        let token = token(*kind, &cut.text[place.clone()], &mut quoted)?;
+        let token = token(*kind, *known, &cut.text[place.clone()], &mut quoted)?;
         handed.push(TokenWithSpan { token, span: Span::new(at(place.start), at(place.end)) });
     }
     Some(handed)
 }
 
-fn token<'a>(kind: Kind, text: &str, quoted: &mut impl Iterator<Item = &'a (char, String)>) -> Option<Token> {
+fn token<'a>(
+    kind: Kind,
+    known: Known,
+    text: &str,
+    quoted: &mut impl Iterator<Item = &'a (char, String)>,
+) -> Option<Token> {
     Some(match kind {
         // Behind a full stop the parser takes it for a part of a number.
         Kind::Word if text.starts_with('_') => return None,
-        Kind::Word => {
-            Token::Word(Word { value: text.to_owned(), quote_style: None, keyword: keyword(text.as_bytes()) })
-        }
+        Kind::Word => Token::Word(Word { value: text.to_owned(), quote_style: None, keyword: known.keyword }),
         Kind::Number => number(text)?,
         Kind::Parameter => Token::Placeholder(text.to_owned()),
         Kind::Quoted => {
@@ -79,22 +79,6 @@ fn token<'a>(kind: Kind, text: &str, quoted: &mut impl Iterator<Item = &'a (char
     })
 }
 
-/// Returns the parser's keyword of this spelling: it looks for it among a thousand, here it is among those of the same first letter.
-fn keyword(word: &[u8]) -> Keyword {
-    static BY_LETTER: LazyLock<Vec<Range<usize>>> = LazyLock::new(|| {
-        let of = |letter: u8| {
-            let first = ALL_KEYWORDS.partition_point(|keyword| keyword.as_bytes()[0] < letter);
-            first..ALL_KEYWORDS.partition_point(|keyword| keyword.as_bytes()[0] <= letter)
-        };
-        (b'A'..=b'Z').map(of).collect()
-    });
-    let letter = word.first().map(u8::to_ascii_uppercase).and_then(|letter| letter.checked_sub(b'A'));
-    let Some(range) = letter.and_then(|letter| BY_LETTER.get(usize::from(letter))) else { return Keyword::NoKeyword };
-    let found = ALL_KEYWORDS[range.clone()]
-        .binary_search_by(|known| known.bytes().cmp(word.iter().map(u8::to_ascii_uppercase)));
-    found.map_or(Keyword::NoKeyword, |at| ALL_KEYWORDS_INDEX[range.start + at])
-}
-
 /// Takes digits, with digits after a full stop or none: each tokenizer has its own idea of the rest.
 fn number(text: &str) -> Option<Token> {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -112,16 +96,6 @@ mod tests {
     use super::super::dialect::{Plain, Sqlite};
     use super::super::{Syntax, lexer, pieces};
     use super::*;
-
-    #[test]
-    fn keywords_are_the_parser_s() {
-        for known in ALL_KEYWORDS {
-            for word in [known.to_string(), known.to_ascii_lowercase(), format!("{known}X"), known[1..].to_owned()] {
-                let Token::Word(theirs) = Token::make_word(&word, None) else { panic!("{word}") };
-                assert_eq!(keyword(word.as_bytes()), theirs.keyword, "{word}");
-            }
-        }
-    }
 
     fn theirs(text: &str, syntax: Syntax) -> Vec<TokenWithSpan> {
         let dialect: &dyn Dialect = match syntax {

@@ -14,6 +14,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use super::words::Known;
 use super::{Syntax, functions};
 
 /// Longest statement: more than people write, and quick to judge.
@@ -69,6 +70,8 @@ pub enum Malformed {
 pub(super) struct Piece {
     pub(super) kind: Kind,
     pub(super) place: Range<usize>,
+    /// What is known of it, if it is a word.
+    pub(super) known: Known,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +108,7 @@ pub fn tokens(sql: &str, syntax: Syntax) -> Result<Tokens, Malformed> {
     let mut depth = Depth::default();
     let mut previous: Option<Kind> = None;
     let mut after_string = false;
-    let mut word = Before { word: "", after_operand: false, is_operand: false, syntax };
+    let mut word = Before { word: "", known: Known::NOTHING, after_operand: false, is_operand: false, syntax };
     loop {
         let apart = lexer.skip_space()?;
         let start = lexer.at;
@@ -116,6 +119,7 @@ pub fn tokens(sql: &str, syntax: Syntax) -> Result<Tokens, Malformed> {
         }
         let Some(kind) = lexer.token()? else { break };
         let token = &sql[start..lexer.at];
+        let known = if kind == Kind::Word { Known::of(token) } else { Known::NOTHING };
         if kind == Kind::Word && previous.is_none() {
             tokens.first_word = token.to_ascii_uppercase();
         }
@@ -138,30 +142,26 @@ pub fn tokens(sql: &str, syntax: Syntax) -> Result<Tokens, Malformed> {
         if kind == Kind::Parameter {
             tokens.parameters.push((tokens.text.len(), token.to_owned()));
         }
-        if kind == Kind::Operator {
+        if kind == Kind::Operator && !tokens.operators.contains(token) {
             tokens.operators.insert(token.to_owned());
         }
         let place = tokens.text.len();
         if let Some(content) = decoded {
             syntax.write_string(&mut tokens.text, &content);
-            tokens.pieces.push(Piece { kind, place: place..tokens.text.len() });
             tokens.quoted.push(('\'', content));
-            depth.count(kind, token, &word)?;
-            previous = Some(kind);
-            word = word.then(kind, token);
-            continue;
+        } else {
+            tokens.text.push_str(token);
+            if kind == Kind::Quoted {
+                tokens.quoted.push(unquote(token));
+            } else if kind == Kind::Number && (token.starts_with("0x") || token.starts_with("0X")) {
+                // A number to SQLite; the parser has the same token for it as for a blob.
+                tokens.quoted.push(('x', token[2..].to_owned()));
+            }
         }
-        tokens.text.push_str(token);
-        tokens.pieces.push(Piece { kind, place: place..tokens.text.len() });
-        if kind == Kind::Quoted {
-            tokens.quoted.push(unquote(token));
-        } else if token.starts_with("0x") || token.starts_with("0X") {
-            // A number to SQLite; the parser has the same token for it as for a blob.
-            tokens.quoted.push(('x', token[2..].to_owned()));
-        }
-        depth.count(kind, token, &word)?;
+        tokens.pieces.push(Piece { kind, place: place..tokens.text.len(), known });
+        depth.count(kind, token, known, &word)?;
         previous = Some(kind);
-        word = word.then(kind, token);
+        word = word.then(kind, token, known);
     }
     if previous.is_none() {
         return Err(Malformed::Empty);
@@ -465,7 +465,9 @@ impl Lexer<'_> {
             Syntax::Postgres => &OF_POSTGRES,
             Syntax::Mysql => &OF_MYSQL,
         };
-        match operators.iter().find(|operator| self.rest().starts_with(**operator)) {
+        let rest = &self.sql.as_bytes()[self.at..];
+        let begins = |operator: &&&str| operator.as_bytes()[0] == rest[0] && rest.starts_with(operator.as_bytes());
+        match operators.iter().find(begins) {
             Some(operator) => Ok(self.take(operator.len(), Kind::Operator)),
             None => Err(unexpected(self.rest())),
         }
@@ -473,13 +475,17 @@ impl Lexer<'_> {
 
     fn word(&mut self) -> Result<Kind, Malformed> {
         // To SQLite every character beyond ASCII belongs to a word, a no-break space too; to people it does not.
-        let length = self
-            .rest()
-            .find(|character: char| !(character.is_alphanumeric() || character == '_'))
-            .unwrap_or(self.rest().len());
-        let next = self.rest()[length..].chars().next();
+        let rest = self.rest();
+        let plain = rest.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_').count();
+        let length = match rest.as_bytes().get(plain) {
+            Some(0x80..) => {
+                rest.find(|character: char| !(character.is_alphanumeric() || character == '_')).unwrap_or(rest.len())
+            }
+            _ => plain,
+        };
+        let next = rest[length..].chars().next();
         if length == 0 || next.is_some_and(|next| next == '$' || !next.is_ascii()) {
-            return Err(unexpected(&self.rest()[length..]));
+            return Err(unexpected(&rest[length..]));
         }
         // To SQLite this is a word and a string; to the others a string of another kind.
         let unicode = next == Some('&') && matches!(self.peek(length + 1), Some(b'\'' | b'"'));
@@ -537,14 +543,16 @@ impl Level {
 }
 
 impl Depth {
-    fn count(&mut self, kind: Kind, token: &str, before: &Before<'_>) -> Result<(), Malformed> {
-        match (kind, token) {
-            (_, "(" | "[") if kind == Kind::Punctuation => {
+    fn count(&mut self, kind: Kind, token: &str, known: Known, before: &Before<'_>) -> Result<(), Malformed> {
+        match (kind, token.as_bytes()) {
+            (Kind::Punctuation, b"(" | b"[") => {
                 if token == "("
                     && let Some(unknown) = self.here.unknown.take()
                 {
                     return Err(Malformed::Function(unknown));
                 }
+                // The type of an array of arrays is as deep as it has brackets, one behind the other.
+                self.here.operators += usize::from(token == "[");
                 self.open.push(std::mem::take(&mut self.here));
                 self.here.unknown = (token == "(" && !before.is_known()).then(|| before.word.to_owned());
                 self.parentheses = self.parentheses.max(self.open.len());
@@ -552,16 +560,15 @@ impl Depth {
                     return Err(too_deep());
                 }
             }
-            (_, ")" | "]") if kind == Kind::Punctuation => {
+            (Kind::Punctuation, b")" | b"]") => {
                 let mut outer = self.open.pop().ok_or_else(|| unexpected(token))?;
                 self.here.end_segment();
                 outer.below = outer.below.max(self.here.deepest + 1);
                 self.here = outer;
             }
-            (_, ",") => self.here.end_segment(),
+            (Kind::Punctuation, b",") => self.here.end_segment(),
             (Kind::Operator, _) => self.here.operators += 1,
-            (Kind::Word, word) if is_operator(word) => self.here.operators += 1,
-            _ => {}
+            _ => self.here.operators += known.depth(),
         }
         if self.here.operators + self.here.below > DEPTH_MAX { Err(too_deep()) } else { Ok(()) }
     }
@@ -581,6 +588,7 @@ impl Depth {
 struct Before<'a> {
     /// The word, or nothing when it is something else.
     word: &'a str,
+    known: Known,
     /// Whether a value or a name stands before that.
     after_operand: bool,
     /// Whether what was last read can be the end of a value or a name.
@@ -590,16 +598,16 @@ struct Before<'a> {
 
 impl<'a> Before<'a> {
     /// Returns what stands before a parenthesis that follows `token`.
-    fn then(self, kind: Kind, token: &'a str) -> Self {
+    fn then(self, kind: Kind, token: &'a str, known: Known) -> Self {
         let (word, is_operand) = match kind {
-            Kind::Word => (token, !is_one_of(&WORDS, token) && !is_one_of(&INFIX, token)),
+            Kind::Word => (token, known.ends_operand()),
             Kind::Number | Kind::Parameter | Kind::Quoted => ("", true),
             Kind::Punctuation => ("", matches!(token, ")" | "]")),
             Kind::Operator => ("", false),
         };
         // `x NOT IN (`: the operand is that before NOT.
-        let negated = self.word.eq_ignore_ascii_case("not") && self.after_operand;
-        Self { word, after_operand: self.is_operand || negated, is_operand, syntax: self.syntax }
+        let negated = self.known.is_not() && self.after_operand;
+        Self { word, known, after_operand: self.is_operand || negated, is_operand, syntax: self.syntax }
     }
 
     /// Whether a string may follow, and be no more than a string.
@@ -608,7 +616,7 @@ impl<'a> Before<'a> {
             (Syntax::Sqlite, _) | (_, Kind::Operator | Kind::Number | Kind::Parameter) => true,
             // `_latin1 'x'` is a string of another kind.
             (Syntax::Mysql, _) => !self.word.starts_with('_'),
-            (Syntax::Postgres, Kind::Word) => is_one_of(&BEFORE_STRING, self.word),
+            (Syntax::Postgres, Kind::Word) => self.known.may_precede_string(),
             (Syntax::Postgres, Kind::Punctuation) => !self.is_operand,
             (Syntax::Postgres, Kind::Quoted) => false,
         }
@@ -622,193 +630,14 @@ impl<'a> Before<'a> {
     /// words in places where they mean nothing (`FROM in (`).
     fn is_known(&self) -> bool {
         self.word.is_empty()
-            || is_one_of(&WORDS, self.word)
-            || (is_one_of(&INFIX, self.word) && self.after_operand)
-            || (self.syntax != Syntax::Sqlite && is_one_of(&WORDS_OF_OTHERS, self.word))
+            || self.known.may_precede_parenthesis(self.syntax, self.after_operand)
             || functions::is_allowed(self.syntax, self.word)
             || functions::is_allowed_as_table(self.syntax, self.word)
     }
 }
 
-/// PostgreSQL's words that stand before a string: syntax, and types of its own.
-const BEFORE_STRING: [&str; 79] = [
-    "all",
-    "and",
-    "any",
-    "asymmetric",
-    "between",
-    "bigint",
-    "bit",
-    "bool",
-    "boolean",
-    "both",
-    "box",
-    "by",
-    "bytea",
-    "case",
-    "char",
-    "cidr",
-    "circle",
-    "date",
-    "daterange",
-    "decimal",
-    "distinct",
-    "else",
-    "escape",
-    "extract",
-    "float",
-    "for",
-    "from",
-    "having",
-    "ilike",
-    "in",
-    "inet",
-    "int",
-    "int4range",
-    "int8range",
-    "integer",
-    "interval",
-    "is",
-    "json",
-    "jsonb",
-    "leading",
-    "like",
-    "limit",
-    "lseg",
-    "macaddr",
-    "macaddr8",
-    "money",
-    "not",
-    "numeric",
-    "nummultirange",
-    "numrange",
-    "offset",
-    "on",
-    "or",
-    "placing",
-    "point",
-    "polygon",
-    "precision",
-    "real",
-    "select",
-    "smallint",
-    "symmetric",
-    "text",
-    "then",
-    "time",
-    "timestamp",
-    "timestamptz",
-    "timetz",
-    "to",
-    "trailing",
-    "tsquery",
-    "tsrange",
-    "tstzrange",
-    "tsvector",
-    "uuid",
-    "varchar",
-    "when",
-    "where",
-    "xml",
-    "zone",
-];
-
-/// SQLite's words that stand between two operands, before a parenthesis.
-const INFIX: [&str; 13] =
-    ["and", "between", "collate", "escape", "glob", "in", "is", "isnull", "like", "match", "notnull", "or", "regexp"];
-
-/// SQLite's other words that stand before a parenthesis, or never end an operand.
-const WORDS: [&str; 30] = [
-    "all",
-    "as",
-    "by",
-    "case",
-    "cast",
-    "distinct",
-    "else",
-    "except",
-    "exists",
-    "filter",
-    "from",
-    "having",
-    "intersect",
-    "join",
-    "limit",
-    "materialized",
-    "not",
-    "offset",
-    "on",
-    "over",
-    "range",
-    "rows",
-    "select",
-    "then",
-    "union",
-    "using",
-    "values",
-    "when",
-    "where",
-    "with",
-];
-
-/// Words of PostgreSQL and MySQL that stand before a parenthesis, or never end an operand.
-const WORDS_OF_OTHERS: [&str; 22] = [
-    "any",
-    "array",
-    "cube",
-    "div",
-    "extract",
-    "group",
-    "ilike",
-    "interval",
-    "lateral",
-    "ordinality",
-    "regexp",
-    "rlike",
-    "rollup",
-    "row",
-    "sets",
-    "similar",
-    "some",
-    "to",
-    "variadic",
-    "within",
-    "xor",
-    "rows",
-];
-
-fn is_one_of(words: &[&str], word: &str) -> bool {
-    words.iter().any(|known| known.eq_ignore_ascii_case(word))
-}
-
 fn too_deep() -> Malformed {
     Malformed::Token(format!("more than {DEPTH_MAX} operators or {PARENTHESES_MAX} parentheses are nested"))
-}
-
-fn is_operator(word: &str) -> bool {
-    const WORDS: [&str; 20] = [
-        "and",
-        "between",
-        "case",
-        "collate",
-        "escape",
-        "except",
-        "glob",
-        "in",
-        "intersect",
-        "is",
-        "isnull",
-        "join",
-        "like",
-        "match",
-        "not",
-        "notnull",
-        "or",
-        "regexp",
-        "select",
-        "union",
-    ];
-    is_one_of(&WORDS, word)
 }
 
 #[cfg(test)]

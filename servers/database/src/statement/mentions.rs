@@ -304,7 +304,7 @@ impl Collector<'_> {
     }
 
     fn folded(&self, name: &Ident) -> String {
-        super::tree::folded(self.syntax, name)
+        super::tree::folded(self.syntax, name).into_owned()
     }
 
     /// Returns where the text has these names with full stops between them, if it is really they that stand there.

@@ -41,45 +41,17 @@ fn params_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "array", "items": {} })
 }
 
-/// Looks for signs in `query`, which was parsed from `tokens`, which were cut from `sql`.
-pub(super) fn warnings(query: &Query, sql: &str, tokens: &Tokens, syntax: Syntax) -> Vec<Warning> {
-    let mut signs = Signs { found: Vec::new() };
-    let _ = query.visit(&mut signs);
-    union_of_constants(&query.body, &mut signs.found);
-    if quote_in_last_comment(sql, syntax) {
-        signs.found.push((
-            "quote_in_comment",
-            "the statement ends in a comment with a quote in it, as if the rest of another one was cut off".to_owned(),
-        ));
-    }
-    let mut seen = std::collections::BTreeSet::new();
-    signs.found.retain(|(signal, _)| seen.insert(*signal));
-    signs.found.truncate(WARNINGS_MAX);
-    if signs.found.is_empty() {
-        return Vec::new();
-    }
-    let mut operands = Operands(Vec::new());
-    let _ = query.visit(&mut operands);
-    let form = parametrised(&operands.0, tokens, syntax);
-    let warning = |(at, (signal, message)): (usize, (&'static str, String))| {
-        // Once is enough.
-        let (text, params) = if at == 0 { form.clone().unzip() } else { (None, None) };
-        Warning { signal, message, parametrised: text, params: params.unwrap_or_default() }
-    };
-    signs.found.into_iter().enumerate().map(warning).collect()
-}
-
-struct Signs {
+/// Looks for signs while the tree of a statement is walked over.
+#[derive(Default)]
+pub(super) struct Signs {
     found: Vec<(&'static str, String)>,
 }
 
 /// The literals that something is compared with, which could be parameters.
 struct Operands(Vec<ValueWithSpan>);
 
-impl Visitor for Signs {
-    type Break = ();
-
-    fn pre_visit_expr(&mut self, expression: &Expr) -> ControlFlow<()> {
+impl Signs {
+    pub(super) fn expression(&mut self, expression: &Expr) {
         if let Expr::BinaryOp { left, op: BinaryOperator::Or, right } = expression {
             for side in [left, right] {
                 if always(side) {
@@ -87,16 +59,42 @@ impl Visitor for Signs {
                 }
             }
         }
-        ControlFlow::Continue(())
     }
 
-    fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<()> {
+    pub(super) fn value(&mut self, value: &ValueWithSpan) {
         if let Value::SingleQuotedString(text) = &value.value
             && looks_like_sql(text)
         {
             self.found.push(("sql_in_literal", "a string literal holds what looks like SQL".to_owned()));
         }
-        ControlFlow::Continue(())
+    }
+
+    /// Looks at the rest of `query`, which was parsed from `tokens`, which were cut from `sql`.
+    pub(super) fn finish(self, query: &Query, sql: &str, tokens: &Tokens, syntax: Syntax) -> Vec<Warning> {
+        let mut found = self.found;
+        union_of_constants(&query.body, &mut found);
+        if quote_in_last_comment(sql, syntax) {
+            found.push((
+                "quote_in_comment",
+                "the statement ends in a comment with a quote in it, as if the rest of another one was cut off"
+                    .to_owned(),
+            ));
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        found.retain(|(signal, _)| seen.insert(*signal));
+        found.truncate(WARNINGS_MAX);
+        if found.is_empty() {
+            return Vec::new();
+        }
+        let mut operands = Operands(Vec::new());
+        let _ = query.visit(&mut operands);
+        let form = parametrised(&operands.0, tokens, syntax);
+        let warning = |(at, (signal, message)): (usize, (&'static str, String))| {
+            // Once is enough.
+            let (text, params) = if at == 0 { form.clone().unzip() } else { (None, None) };
+            Warning { signal, message, parametrised: text, params: params.unwrap_or_default() }
+        };
+        found.into_iter().enumerate().map(warning).collect()
     }
 }
 
@@ -148,8 +146,11 @@ fn always(expression: &Expr) -> bool {
 
 /// Whether a text has in it what ends one string and begins something else.
 fn looks_like_sql(text: &str) -> bool {
-    let text = text.to_ascii_lowercase();
     let quote = text.contains('\'');
+    if !quote && text.len() < ";drop ".len() {
+        return false;
+    }
+    let text = text.to_ascii_lowercase();
     let any = |signs: &[&str]| signs.iter().any(|sign| text.contains(sign));
     (quote && any(&["--", "/*", " or ", " and ", "union", ";"]))
         || any(&["union select", "union all select", "; drop ", ";drop ", "; delete ", "; insert ", "; update "])
@@ -177,6 +178,10 @@ fn union_of_constants(body: &SetExpr, found: &mut Vec<(&'static str, String)>) {
 
 /// Whether the text ends in a comment that has a quote in it.
 fn quote_in_last_comment(sql: &str, syntax: Syntax) -> bool {
+    let has_comment = sql.contains("--") || (syntax == Syntax::Mysql && sql.contains('#'));
+    if !has_comment {
+        return false;
+    }
     let last = sql.trim_end().lines().last().unwrap_or_default();
     let starts: &[&str] = if syntax == Syntax::Mysql { &["-- ", "#"] } else { &["--"] };
     starts.iter().filter_map(|start| last.rfind(start)).any(|at| {

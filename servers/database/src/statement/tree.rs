@@ -1,15 +1,18 @@
 //! The walk over the whole tree of a statement: what it names, and whether all of it reads.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     AccessExpr, ArrayElemTypeDef, BinaryOperator, CastKind, CeilFloorKind, DataType, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Select, SelectFlavor, SetExpr, Statement, TableAlias,
-    TableFactor, UnaryOperator, Value, Visit, Visitor,
+    TableFactor, UnaryOperator, Value, ValueWithSpan, Visit, Visitor,
 };
 use tollgate_shared::refusal::Refusal;
 
+use super::expansion::Expansion;
+use super::signals::Signs;
 use super::{Rules, Syntax, function_not_allowed, functions, not_parsed, not_read_only};
 
 /// Longest list of characters for `trim`: SQLite compares every character with every one of these, and cannot be
@@ -35,13 +38,31 @@ pub(super) struct Walk<'a> {
     common: BTreeSet<String>,
 }
 
+fn kind(body: &SetExpr) -> &'static str {
+    match body {
+        SetExpr::Values(_) => "values",
+        SetExpr::SetOperation { left, .. } => kind(left),
+        _ => "select",
+    }
+}
+
+/// All that is asked of a tree, in one walk over it.
+struct Judged<'a> {
+    walk: Walk<'a>,
+    expansion: Expansion,
+    signs: Signs,
+    /// What ended the walk. It is not handed from call to call, whose every one would keep room for it on the stack, hundreds of
+    /// times over.
+    refused: Option<Refusal>,
+}
+
 /// Walks over `query` and everything in it.
 ///
 /// # Errors
 ///
-/// The first thing that is not known to be a read.
-pub(super) fn walk<'a>(query: &Query, rules: &'a Rules) -> Result<Walk<'a>, Refusal> {
-    let mut walk = Walk {
+/// The first thing that is not known to be a read, or `too_complex`.
+pub(super) fn walk<'a>(query: &Query, rules: &'a Rules) -> Result<(Walk<'a>, Signs), Refusal> {
+    let walk = Walk {
         rules,
         kind: kind(&query.body),
         tables: BTreeSet::new(),
@@ -51,48 +72,81 @@ pub(super) fn walk<'a>(query: &Query, rules: &'a Rules) -> Result<Walk<'a>, Refu
         types: BTreeSet::new(),
         common: BTreeSet::new(),
     };
-    if let ControlFlow::Break(refusal) = query.visit(&mut walk) {
+    let mut judged = Judged { walk, expansion: Expansion::new(), signs: Signs::default(), refused: None };
+    let ended = query.visit(&mut judged);
+    let Judged { mut walk, expansion, signs, refused } = judged;
+    if let Some(refusal) = refused {
         return Err(refusal);
     }
+    // Whoever ends the walk says why.
+    if ended.is_break() {
+        return Err(foreign("a part"));
+    }
+    expansion.finish()?;
     let common = std::mem::take(&mut walk.common);
     walk.tables.retain(|table| !common.contains(&table.to_lowercase()));
-    Ok(walk)
+    Ok((walk, signs))
 }
 
-fn kind(body: &SetExpr) -> &'static str {
-    match body {
-        SetExpr::Values(_) => "values",
-        SetExpr::SetOperation { left, .. } => kind(left),
-        _ => "select",
+impl Judged<'_> {
+    fn refuse(&mut self, result: Result<(), Refusal>) -> ControlFlow<()> {
+        match result {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(refusal) => {
+                self.refused = Some(refusal);
+                ControlFlow::Break(())
+            }
+        }
     }
 }
 
-impl Visitor for Walk<'_> {
-    type Break = Refusal;
+impl Visitor for Judged<'_> {
+    type Break = ();
 
-    fn pre_visit_statement(&mut self, _: &Statement) -> ControlFlow<Refusal> {
+    fn pre_visit_statement(&mut self, _: &Statement) -> ControlFlow<()> {
         // The walk starts at a query; a statement inside one is INSERT, UPDATE, DELETE or MERGE.
-        ControlFlow::Break(not_read_only("a statement inside the query"))
+        self.refuse(Err(not_read_only("a statement inside the query")))
     }
 
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Refusal> {
-        flow(self.query(query))
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        self.expansion.begin_query(query);
+        let result = self.walk.query(query);
+        self.refuse(result)
     }
 
-    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Refusal> {
-        flow(check_select(select))
+    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+        self.expansion.end_query();
+        ControlFlow::Continue(())
     }
 
-    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<Refusal> {
-        flow(self.relation(relation))
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+        self.expansion.select(select);
+        let result = check_select(select);
+        self.refuse(result)
     }
 
-    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Refusal> {
-        flow(self.table_factor(factor))
+    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
+        self.expansion.relation(relation);
+        let result = self.walk.relation(relation);
+        self.refuse(result)
     }
 
-    fn pre_visit_expr(&mut self, expression: &Expr) -> ControlFlow<Refusal> {
-        flow(self.expression(expression))
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        self.expansion.table_factor(factor);
+        let result = self.walk.table_factor(factor);
+        self.refuse(result)
+    }
+
+    fn pre_visit_expr(&mut self, expression: &Expr) -> ControlFlow<()> {
+        self.expansion.expression(expression);
+        self.signs.expression(expression);
+        let result = self.walk.expression(expression);
+        self.refuse(result)
+    }
+
+    fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<()> {
+        self.signs.value(value);
+        ControlFlow::Continue(())
     }
 }
 
@@ -227,7 +281,7 @@ impl Walk<'_> {
 
     /// Returns a name as the engine looks for it.
     fn folded(&self, name: &Ident) -> String {
-        folded(self.syntax(), name)
+        folded(self.syntax(), name).into_owned()
     }
 
     /// Refuses a word as the name of a table where the engine has it for syntax: `FROM ONLY t` reads `t`, and not a
@@ -294,7 +348,12 @@ impl Walk<'_> {
         }
         match expression {
             Expr::CompoundIdentifier(parts) => {
-                self.attributes.extend(parts.last().map(|part| self.folded(part)));
+                if let Some(part) = parts.last() {
+                    let name = folded(self.rules.syntax, part);
+                    if !self.attributes.contains(&*name) {
+                        self.attributes.insert(name.into_owned());
+                    }
+                }
                 Ok(())
             }
             Expr::BinaryOp { op: BinaryOperator::PGCustomBinaryOperator(_) | BinaryOperator::Custom(_), .. } => {
@@ -548,13 +607,15 @@ fn plain_argument(argument: &FunctionArg) -> Option<Expr> {
 const POSTGRES_NAME_BYTES_MAX: usize = 63;
 
 /// Returns a name as the engine looks for it.
-pub(super) fn folded(syntax: Syntax, name: &Ident) -> String {
-    match (syntax, name.quote_style) {
-        (Syntax::Postgres, quote) => {
-            let seen = &name.value[..name.value.floor_char_boundary(POSTGRES_NAME_BYTES_MAX)];
-            if quote.is_none() { seen.to_ascii_lowercase() } else { seen.to_owned() }
-        }
-        _ => name.value.clone(),
+pub(super) fn folded(syntax: Syntax, name: &Ident) -> Cow<'_, str> {
+    if syntax != Syntax::Postgres {
+        return Cow::Borrowed(&name.value);
+    }
+    let seen = &name.value[..name.value.floor_char_boundary(POSTGRES_NAME_BYTES_MAX)];
+    if name.quote_style.is_none() && seen.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(seen.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(seen)
     }
 }
 
@@ -581,11 +642,4 @@ fn qualified(schema: Option<&str>, name: &str) -> String {
 
 fn shown(name: &str) -> String {
     name.chars().take(100).collect()
-}
-
-fn flow(result: Result<(), Refusal>) -> ControlFlow<Refusal> {
-    match result {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(refusal) => ControlFlow::Break(refusal),
-    }
 }

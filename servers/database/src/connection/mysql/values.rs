@@ -92,16 +92,20 @@ impl Kind {
     }
 }
 
-/// Returns the value of one column.
-pub(super) fn made(row: &MySqlRow, index: usize, kind: Kind) -> Result<Made<'_>, sqlx::Error> {
+/// Returns the value of one column; one that has to be put together is written into `text`.
+pub(super) fn made<'a>(
+    row: &'a MySqlRow,
+    index: usize,
+    kind: Kind,
+    text: &'a mut String,
+) -> Result<Made<'a>, sqlx::Error> {
     let value = row.try_get_raw(index)?;
     // A date of zeros is NULL to the driver, and a value here; only what has no bytes at all is NULL.
     let Ok(bytes) = <&[u8] as Decode<MySql>>::decode(value) else { return Ok(Made::Null) };
-    Ok(read(kind, bytes))
+    Ok(read(kind, bytes, text))
 }
 
-fn read(kind: Kind, bytes: &[u8]) -> Made<'_> {
-    let written = |text: Option<String>| text.map_or(Made::Bytes(bytes), |text| Made::Written(text, None));
+fn read<'a>(kind: Kind, bytes: &'a [u8], text: &'a mut String) -> Made<'a> {
     let encoded = |encoding| match std::str::from_utf8(bytes) {
         Ok(text) => Made::Encoded(text, encoding),
         Err(_) => Made::Written(String::from_utf8_lossy(bytes).into_owned(), Some(encoding)),
@@ -116,9 +120,14 @@ fn read(kind: Kind, bytes: &[u8]) -> Made<'_> {
         Kind::Double => bytes.try_into().map(f64::from_le_bytes).map_or(Made::Bytes(bytes), Made::Real),
         Kind::Decimal => encoded("decimal_as_text"),
         Kind::Json => encoded("json_as_text"),
-        Kind::Date => written(date(bytes, false)),
-        Kind::DateTime => written(date(bytes, true)),
-        Kind::Time => written(time(bytes)),
+        Kind::Date | Kind::DateTime => {
+            text.clear();
+            match date(text, bytes, kind == Kind::DateTime) {
+                Some(()) => Made::Text(text.as_bytes()),
+                None => Made::Bytes(bytes),
+            }
+        }
+        Kind::Time => time(bytes).map_or(Made::Bytes(bytes), |text| Made::Written(text, None)),
         Kind::Bytes => Made::Bytes(bytes),
         Kind::Text => Made::Text(bytes),
     }
@@ -141,28 +150,27 @@ fn integer(bytes: &[u8], unsigned: bool) -> Made<'_> {
 }
 
 /// A length and that many bytes: year, month, day, hour, minute, second, microseconds, as far as they are not zero.
-fn date(bytes: &[u8], with_time: bool) -> Option<String> {
+fn date(text: &mut String, bytes: &[u8], with_time: bool) -> Option<()> {
     let (length, parts) = bytes.split_first()?;
     let parts = parts.get(..usize::from(*length))?;
     let part = |at: usize| parts.get(at).copied().unwrap_or(0);
-    let mut text = String::with_capacity("0000-00-00 00:00:00.000000".len());
-    digits(&mut text, u32::from(u16::from_le_bytes([part(0), part(1)])), 4);
+    digits(text, u32::from(u16::from_le_bytes([part(0), part(1)])), 4);
     for (sign, value) in [('-', part(2)), ('-', part(3))] {
         text.push(sign);
-        digits(&mut text, u32::from(value), 2);
+        digits(text, u32::from(value), 2);
     }
     if !with_time {
-        return Some(text);
+        return Some(());
     }
     for (sign, value) in [(' ', part(4)), (':', part(5)), (':', part(6))] {
         text.push(sign);
-        digits(&mut text, u32::from(value), 2);
+        digits(text, u32::from(value), 2);
     }
     if parts.len() > 7 {
         text.push('.');
-        digits(&mut text, u32::from_le_bytes([part(7), part(8), part(9), part(10)]), 6);
+        digits(text, u32::from_le_bytes([part(7), part(8), part(9), part(10)]), 6);
     }
-    Some(text)
+    Some(())
 }
 
 /// A length and that many bytes: sign, days, hours, minutes, seconds, microseconds.
@@ -183,6 +191,10 @@ mod tests {
 
     #[test]
     fn dates_are_written_as_the_server_does() {
+        let date = |bytes: &[u8], with_time| {
+            let mut text = String::new();
+            date(&mut text, bytes, with_time).map(|()| text)
+        };
         assert_eq!(date(&[0], false).as_deref(), Some("0000-00-00"));
         assert_eq!(date(&[4, 0xe8, 7, 2, 29], true).as_deref(), Some("2024-02-29 00:00:00"));
         assert_eq!(date(&[7, 15, 39, 12, 31, 23, 59, 58], true).as_deref(), Some("9999-12-31 23:59:58"));

@@ -46,7 +46,6 @@ pub(super) enum Made<'a> {
     Integer(i64),
     Real(f64),
     Text(&'a str, Option<&'static str>),
-    Written(String, Option<&'static str>),
     Bytes(Vec<u8>),
     Value(Value, Option<&'static str>),
 }
@@ -81,7 +80,6 @@ impl Made<'_> {
             Self::Integer(integer) => Cell::Integer(*integer),
             Self::Real(real) => Cell::Real(*real),
             Self::Text(text, encoding) => Cell::Encoded(text, *encoding),
-            Self::Written(text, encoding) => Cell::Encoded(text, *encoding),
             Self::Bytes(bytes) => Cell::Blob(bytes),
             Self::Value(value, encoding) => Cell::Value(value, *encoding),
         }

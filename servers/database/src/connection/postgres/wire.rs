@@ -42,9 +42,10 @@ impl Wire {
         }
     }
 
-    /// Reads a value that is no text; `None` when it is not of the form that the server has for its type.
-    pub(super) fn made(self, bytes: &[u8]) -> Option<Made<'static>> {
-        let written = |text: String| Made::Written(text, None);
+    /// Reads a value that is no text, and writes it into `text` where JSON has no form of its own for it; `None` when it is not of
+    /// the form that the server has for its type.
+    pub(super) fn made<'a>(self, bytes: &[u8], text: &'a mut String) -> Option<Made<'a>> {
+        text.clear();
         Some(match self {
             Self::Boolean => Made::Boolean(*bytes.first()? != 0),
             Self::Integer => Made::Integer(match bytes.len() {
@@ -56,20 +57,29 @@ impl Wire {
             // Through its shortest text, so that 0.1 stays 0.1.
             Self::Float4 => Made::Real(f32::from_be_bytes(bytes.try_into().ok()?).to_string().parse().ok()?),
             Self::Float8 => Made::Real(f64::from_be_bytes(bytes.try_into().ok()?)),
-            Self::Date => written(match i32::from_be_bytes(bytes.try_into().ok()?) {
-                i32::MAX => "infinity".to_owned(),
-                i32::MIN => "-infinity".to_owned(),
-                days => instant(i64::from(days), None, ""),
-            }),
-            Self::Timestamp | Self::Timestamptz => written(match i64::from_be_bytes(bytes.try_into().ok()?) {
-                i64::MAX => "infinity".to_owned(),
-                i64::MIN => "-infinity".to_owned(),
-                microseconds => {
-                    let zone = if self == Self::Timestamptz { "+00" } else { "" };
-                    instant(microseconds.div_euclid(DAY_US), Some(microseconds.rem_euclid(DAY_US)), zone)
+            Self::Date => {
+                match i32::from_be_bytes(bytes.try_into().ok()?) {
+                    i32::MAX => text.push_str("infinity"),
+                    i32::MIN => text.push_str("-infinity"),
+                    days => instant(text, i64::from(days), None, ""),
                 }
-            }),
-            Self::Numeric => Made::Written(numeric(bytes)?, Some("decimal_as_text")),
+                Made::Text(text, None)
+            }
+            Self::Timestamp | Self::Timestamptz => {
+                match i64::from_be_bytes(bytes.try_into().ok()?) {
+                    i64::MAX => text.push_str("infinity"),
+                    i64::MIN => text.push_str("-infinity"),
+                    microseconds => {
+                        let zone = if self == Self::Timestamptz { "+00" } else { "" };
+                        instant(text, microseconds.div_euclid(DAY_US), Some(microseconds.rem_euclid(DAY_US)), zone);
+                    }
+                }
+                Made::Text(text, None)
+            }
+            Self::Numeric => {
+                numeric(text, bytes)?;
+                Made::Text(text, Some("decimal_as_text"))
+            }
             Self::Text => return None,
         })
     }
@@ -81,8 +91,7 @@ const DAY_US: i64 = 86_400_000_000;
 const DAYS_BEFORE: i64 = 730_425;
 
 /// Writes a day, counted from 2000, and the microseconds in it: `2024-01-02 03:04:05.6+00 BC`.
-fn instant(days: i64, microseconds: Option<i64>, zone: &str) -> String {
-    let mut text = String::with_capacity("2024-01-02 03:04:05.600000+00 BC".len());
+fn instant(text: &mut String, days: i64, microseconds: Option<i64>, zone: &str) {
     // Years that begin with March have their leap day at the end; 400 of them have always as many days.
     let days = days + DAYS_BEFORE;
     let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
@@ -95,7 +104,7 @@ fn instant(days: i64, microseconds: Option<i64>, zone: &str) -> String {
     let (shown, era) = if year > 0 { (year, "") } else { (1 - year, " BC") };
     let mut number = |sign: Option<char>, value: i64, width| {
         text.extend(sign);
-        digits(&mut text, u32::try_from(value).unwrap_or_default(), width);
+        digits(text, u32::try_from(value).unwrap_or_default(), width);
     };
     number(None, shown, 4);
     number(Some('-'), month, 2);
@@ -113,22 +122,29 @@ fn instant(days: i64, microseconds: Option<i64>, zone: &str) -> String {
     }
     text.push_str(zone);
     text.push_str(era);
-    text
 }
 
 /// Writes a number that comes as groups of four digits.
-fn numeric(bytes: &[u8]) -> Option<String> {
+fn numeric(text: &mut String, bytes: &[u8]) -> Option<()> {
     let (head, groups) = bytes.split_first_chunk::<8>()?;
     let weight = i64::from(i16::from_be_bytes([head[2], head[3]]));
     let sign = u16::from_be_bytes([head[4], head[5]]);
     let scale = usize::from(u16::from_be_bytes([head[6], head[7]]));
-    let mut text = String::with_capacity(groups.len() * 2 + scale + 3);
     match sign {
         0 => {}
         0x4000 => text.push('-'),
-        0xc000 => return Some("NaN".to_owned()),
-        0xd000 => return Some("Infinity".to_owned()),
-        0xf000 => return Some("-Infinity".to_owned()),
+        0xc000 => {
+            text.push_str("NaN");
+            return Some(());
+        }
+        0xd000 => {
+            text.push_str("Infinity");
+            return Some(());
+        }
+        0xf000 => {
+            text.push_str("-Infinity");
+            return Some(());
+        }
         _ => return None,
     }
     // Groups beyond those that come are zero, on either side.
@@ -136,9 +152,9 @@ fn numeric(bytes: &[u8]) -> Option<String> {
         let at = usize::try_from(at).ok().and_then(|at| groups.get(2 * at..2 * at + 2));
         at.map_or(0, |pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
     };
-    digits(&mut text, if weight < 0 { 0 } else { group(0) }, 1);
+    digits(text, if weight < 0 { 0 } else { group(0) }, 1);
     for at in 1..=weight {
-        digits(&mut text, group(at), 4);
+        digits(text, group(at), 4);
     }
     if scale > 0 {
         text.push('.');
@@ -151,12 +167,12 @@ fn numeric(bytes: &[u8]) -> Option<String> {
             at = 0;
         }
         while text.len() < end {
-            digits(&mut text, group(at), 4);
+            digits(text, group(at), 4);
             at += 1;
         }
         text.truncate(end);
     }
-    Some(text)
+    Some(())
 }
 
 #[cfg(test)]
@@ -164,8 +180,10 @@ mod tests {
     use super::*;
 
     fn text(wire: Wire, bytes: &[u8]) -> String {
-        match wire.made(bytes) {
-            Some(Made::Written(text, _)) => text,
+        // What was written before is not part of it.
+        let mut written = "before".to_owned();
+        match wire.made(bytes, &mut written) {
+            Some(Made::Text(text, _)) => text.to_owned(),
             _ => String::new(),
         }
     }
@@ -207,6 +225,6 @@ mod tests {
         assert_eq!(number(-3, 0, 5, &[70]), "0.00000");
         assert_eq!(number(0, 0xc000, 0, &[]), "NaN");
         assert_eq!((number(0, 0xd000, 0, &[]), number(0, 0xf000, 0, &[])), ("Infinity".into(), "-Infinity".into()));
-        assert!(Wire::Numeric.made(&[0; 3]).is_none());
+        assert!(Wire::Numeric.made(&[0; 3], &mut String::new()).is_none());
     }
 }

@@ -55,12 +55,14 @@ impl Place {
         drop(before);
     }
 
-    /// Waits until the connection was not used for [`IDLE_MAX`], and closes it; returns at once where there is none, or where somebody
-    /// waits already.
+    /// Returns whether a connection waits that nobody closes in time; who asks has to do it then.
+    pub(super) fn is_unwatched(&self) -> bool {
+        let mut state = self.lock();
+        state.idle.is_some() && !std::mem::replace(&mut state.is_watched, true)
+    }
+
+    /// Waits until the connection was not used for [`IDLE_MAX`], and closes it.
     pub(super) async fn close_in_time(&self) {
-        if std::mem::replace(&mut self.lock().is_watched, true) {
-            return;
-        }
         while let Some(left) = self.left() {
             tokio::time::sleep(left).await;
         }

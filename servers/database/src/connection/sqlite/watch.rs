@@ -2,8 +2,8 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -47,7 +47,7 @@ pub(super) struct Handler {
 }
 
 struct Memory {
-    statistics: File,
+    statistics: &'static File,
     page_bytes: u64,
     at_start: u64,
 }
@@ -112,7 +112,9 @@ impl Handler {
 impl Memory {
     /// Where the system does not tell, SQLite's own limit on its heap is left.
     fn new() -> Option<Self> {
-        let statistics = File::open("/proc/self/statm").ok()?;
+        // Says anew each time that it is read how much it is.
+        static STATISTICS: LazyLock<Option<File>> = LazyLock::new(|| File::open("/proc/self/statm").ok());
+        let statistics = STATISTICS.as_ref()?;
         let page_bytes = u64::try_from(rustix::param::page_size()).ok()?;
         let mut memory = Self { statistics, page_bytes, at_start: 0 };
         memory.at_start = memory.resident()?;

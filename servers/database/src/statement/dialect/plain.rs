@@ -41,10 +41,24 @@ fn plain_prefix(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
     let next = parser.peek_token_ref();
     match &next.token {
         Token::Number(..) | Token::SingleQuotedString(_) => Some(parser.parse_value().map(Expr::Value)),
-        Token::Word(word) if may_be_column(word) && ends_there(parser) => {
-            let name = word.to_ident(next.span);
-            parser.advance_token();
-            Some(Ok(Expr::Identifier(name)))
+        Token::Word(word) if may_be_column(word) => {
+            let parts = parts_there(parser)?;
+            if parts == 1 {
+                let name = word.to_ident(next.span);
+                parser.advance_token();
+                return Some(Ok(Expr::Identifier(name)));
+            }
+            let mut names = Vec::with_capacity(parts);
+            for part in 0..parts {
+                if part > 0 {
+                    parser.advance_token();
+                }
+                let next = parser.peek_token_ref();
+                let Token::Word(word) = &next.token else { return None };
+                names.push(word.to_ident(next.span));
+                parser.advance_token();
+            }
+            Some(Ok(Expr::CompoundIdentifier(names)))
         }
         _ => None,
     }
@@ -54,15 +68,15 @@ fn may_be_column(word: &Word) -> bool {
     word.keyword == Keyword::NoKeyword || NAMES.contains(&word.keyword)
 }
 
-/// Whether what follows the words and full stops that come next makes neither a call nor a type of them.
-fn ends_there(parser: &Parser) -> bool {
+/// Returns how many parts the name has that comes next, where what follows makes neither a call nor a type of it.
+fn parts_there(parser: &Parser) -> Option<usize> {
     let token = |at: usize| &parser.peek_nth_token_ref(at).token;
     let mut at = 1;
     // Looking ahead takes as long as what is looked over, so only as far as names of columns go.
     while at < PARTS_MAX * 2 && *token(at) == Token::Period && matches!(token(at + 1), Token::Word(_)) {
         at += 2;
     }
-    match token(at) {
+    let ends = match token(at) {
         Token::EOF
         | Token::Comma
         | Token::RParen
@@ -79,7 +93,8 @@ fn ends_there(parser: &Parser) -> bool {
         | Token::StringConcat => true,
         Token::Word(word) => word.keyword != Keyword::ARRAY,
         _ => false,
-    }
+    };
+    ends.then_some(at.div_ceil(2))
 }
 
 /// What is answered with yes or no, each as the dialect itself has it.
