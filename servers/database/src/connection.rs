@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -299,7 +299,8 @@ impl Connection {
             Engine::Postgres(server) => {
                 self.bounded(async {
                     let cut = Cut::of(sql, Syntax::Postgres)?;
-                    let early = self.early(server.has_idle(), |slot| Arc::clone(server).begin(slot)).await;
+                    let begin = |slot| Arc::clone(server).begin(slot);
+                    let early = self.early(server.has_idle() && cut.is_small(), begin).await;
                     let statement = judged(cut, server.rules()).await?;
                     let ready = prepare.ready(&statement, &parameters, position)?;
                     let Ready::Ask(ask) = ready else { return ready.answer() };
@@ -318,7 +319,7 @@ impl Connection {
                     // How many rows the server answers with is told at the beginning.
                     let first = Page { rows_max, offset: 0 };
                     let begin = |slot| Arc::clone(server).begin(slot, first.end());
-                    let early = self.early(server.has_idle() && position.is_none(), begin).await;
+                    let early = self.early(server.has_idle() && position.is_none() && cut.is_small(), begin).await;
                     let statement = judged(cut, server.rules()).await?;
                     let ready = prepare.ready(&statement, &parameters, position)?;
                     let Ready::Ask(ask) = ready else { return ready.answer() };
@@ -505,7 +506,7 @@ impl Connection {
     }
 
     /// Begins a transaction while the statement is still judged, which takes as long: where a connection is open already and a
-    /// place at the engine is free, so that a statement that is refused then holds up nobody.
+    /// place at the engine is free, so that a statement that is refused then holds up nobody. Not for a statement that may be judged for long.
     ///
     /// Nothing of the statement is in it.
     async fn early<L, Work>(&self, is_open: bool, begin: impl FnOnce(OwnedSemaphorePermit) -> Work) -> Option<Early<L>>
@@ -650,6 +651,9 @@ fn digest(connection: &str, statement: &ReadStatement, parameters: &[Parameter])
     digest.finish()
 }
 
+/// How many statements are judged at once that are not small: judging cannot be stopped, whoever waits for it.
+const JUDGED_MAX: usize = 4;
+
 /// Judges a statement: a small one at once, since to hand it over and back costs as much as to judge it, and any other on a
 /// thread whose stack is deep enough for what the lexer lets through.
 async fn judged(cut: Cut, rules: &Rules) -> Result<ReadStatement, Refusal> {
@@ -660,9 +664,15 @@ async fn judged(cut: Cut, rules: &Rules) -> Result<ReadStatement, Refusal> {
     if cut.is_small() {
         return judge(cut, rules);
     }
+    static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(JUDGED_MAX)));
+    let place = Arc::clone(&PLACES).acquire_owned().await.map_err(|_| stopped())?;
     let (done, answer) = oneshot::channel();
     let rules = rules.clone();
-    on_deep_stack(Box::new(move || drop(done.send(judge(cut, &rules)))))?;
+    on_deep_stack(Box::new(move || {
+        let judged = judge(cut, &rules);
+        drop(place);
+        let _ = done.send(judged);
+    }))?;
     answer.await.unwrap_or_else(|_| Err(stopped()))
 }
 

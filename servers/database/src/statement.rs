@@ -150,6 +150,7 @@ const SHOWN_CHARACTERS: usize = 200;
 const SMALL_BYTES_MAX: usize = 8 * 1024;
 const SMALL_PARENTHESES_MAX: usize = 4;
 const SMALL_DEPTH_MAX: usize = 64;
+const SMALL_TRIED_MAX: usize = 8;
 
 /// A text that was cut into the tokens of one statement and is still to be judged.
 #[derive(Debug)]
@@ -181,6 +182,7 @@ impl Cut {
         self.sql.len() <= SMALL_BYTES_MAX
             && self.tokens.parentheses <= SMALL_PARENTHESES_MAX
             && self.tokens.depth <= SMALL_DEPTH_MAX
+            && self.tokens.tried <= SMALL_TRIED_MAX
     }
 
     /// Judges it by `rules`, which are of the syntax that it was cut by.
@@ -588,6 +590,7 @@ mod tests {
             pieces: Vec::new(),
             parentheses: 0,
             depth: 0,
+            tried: 0,
         };
         // SQLite has a name and a string where the parser has one string of its own kind.
         assert_eq!(parse(&tokens("a"), Syntax::Sqlite).unwrap_err().code, "not_parsed");
@@ -789,6 +792,12 @@ mod tests {
             format!("SELECT a{}", ".a".repeat(45_000)),
             "(".repeat(90_000),
             "/**/".repeat(20_000),
+            // What is read twice, in itself, and what is copied for every operator behind it.
+            format!("SELECT {}{}1{}", "position(".repeat(19), "1,".repeat(2_000), ")".repeat(19)),
+            format!("SELECT {}{}1{}", "position(1 IN ".repeat(19), "1,".repeat(2_000), ")".repeat(19)),
+            format!("SELECT (a IN ({}1)){}", "1,".repeat(40_000), " ISNULL".repeat(480)),
+            format!("SELECT (a IN ({}1)){}", "1,".repeat(40_000), " NOT GLOB 1".repeat(240)),
+            format!("SELECT (a IN ({}1)){}", "1,".repeat(40_000), " DIV 1".repeat(480)),
         ];
         for sql in statements {
             judged_in_time(&sql, crate::connection::STACK_BYTES);
@@ -809,7 +818,7 @@ mod tests {
     }
 
     /// Everything known that makes a tree deeper by being written once more: what stands before, what is repeated, what stands behind.
-    const CHAINS: [(&str, &str, &str); 40] = [
+    const CHAINS: [(&str, &str, &str); 43] = [
         ("SELECT CAST(a AS int", "[]", ")"),
         ("SELECT a::int", "[]", ""),
         ("SELECT a", "[1]", ""),
@@ -844,6 +853,9 @@ mod tests {
         ("SELECT sum(a)", " OVER ()", ""),
         ("SELECT sum(a)", " FILTER (WHERE a)", ""),
         ("SELECT 1", " MINUS SELECT 1", ""),
+        ("SELECT 1", " UNION SELECT 1,1", ""),
+        ("SELECT * ", "minus select*,* ", "minus select*"),
+        ("SELECT position(1 IN 1)", " + position(1 IN 1)", ""),
         ("SELECT 1 FROM t", " PIVOT(sum(a) FOR b IN (1))", ""),
         ("SELECT 1 FROM t", " CROSS JOIN t", ""),
         ("SELECT 1 FROM ", "t JOIN ", "t"),
@@ -851,6 +863,43 @@ mod tests {
         ("SELECT CAST(a AS ", "SETOF ", "int)"),
         ("", "EXPLAIN ", "SELECT 1"),
     ];
+
+    #[test]
+    fn what_would_be_copied_too_often_is_refused() {
+        let cut = |word: &str, times: usize, syntax| {
+            let sql = format!("SELECT (a IN ({}1)){}", "1,".repeat(40_000), word.repeat(times));
+            Cut::of(sql, syntax).is_ok()
+        };
+        for (word, syntax) in [(" ISNULL", Syntax::Sqlite), (" IS 1", Syntax::Sqlite), (" DIV 1", Syntax::Mysql)] {
+            assert!(cut(word, 20, syntax) && !cut(word, 480, syntax), "{word}");
+        }
+        assert!(cut(" ISNULL", 480, Syntax::Postgres));
+    }
+
+    #[test]
+    fn what_people_repeat_is_not_deep() {
+        let repeated = |before: &str, part: &str, between: &str, times: usize, behind: &str| {
+            format!("{before}{}{behind}", vec![part; times].join(between))
+        };
+        let month = "SELECT count(*) FROM t WHERE at >= date '2024-01-01' + interval '1 month' AND at < date '2024-01-01' + interval '2 month'";
+        let range = "t.at BETWEEN now() - INTERVAL '1 day' AND now() - INTERVAL '2 day'";
+        let bucket = "WHEN now() - t.at < interval '1 days' THEN 1";
+        for (syntax, sql) in [
+            (Syntax::Postgres, repeated("", month, " UNION ALL ", 48, "")),
+            (Syntax::Postgres, repeated("SELECT * FROM t WHERE ", range, " OR ", 90, "")),
+            (Syntax::Postgres, repeated("SELECT CASE ", bucket, " ", 200, " END FROM t")),
+            (Syntax::Postgres, repeated("SELECT * FROM t WHERE ", "x ILIKE 'a%'", " OR ", 240, "")),
+            (Syntax::Postgres, repeated("SELECT ", "m[1][2]", ", ", 500, " FROM t")),
+            (Syntax::Mysql, repeated("SELECT * FROM t WHERE ", "BINARY a = 'x'", " OR ", 40, "")),
+            (Syntax::Sqlite, repeated("SELECT * FROM t WHERE ", "a = 'x' COLLATE BINARY", " OR ", 160, "")),
+            (Syntax::Sqlite, repeated("SELECT * FROM t WHERE ", "a IS NOT 1", " OR ", 150, "")),
+        ] {
+            let judging = std::thread::Builder::new().stack_size(crate::connection::STACK_BYTES);
+            let judged = judging.spawn(move || ReadStatement::check(&sql, &Rules::of(syntax)).map(drop)).unwrap();
+            let refused = judged.join().unwrap().err();
+            assert!(refused.is_none(), "{syntax:?}: {refused:?}");
+        }
+    }
 
     #[test]
     fn no_chain_is_deeper_than_the_stack() {

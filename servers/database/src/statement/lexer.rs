@@ -28,6 +28,9 @@ const DEPTH_MAX: usize = 500;
 /// that grows by half or doubles with every level, and cannot be stopped meanwhile.
 const PARENTHESES_MAX: usize = 20;
 
+/// How many tokens the parser may copy, for operators that have it copy all that stands before them: some hundred milliseconds.
+const COPIES_MAX: usize = 2_000_000;
+
 /// The tokens of one statement.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Tokens {
@@ -47,6 +50,8 @@ pub struct Tokens {
     pub parentheses: usize,
     /// How deep its tree is at most, parentheses and operators together.
     pub depth: usize,
+    /// How many words in it take much stack to be parsed.
+    pub tried: usize,
 }
 
 /// Why a text is not one statement.
@@ -104,10 +109,13 @@ pub fn tokens(sql: &str, syntax: Syntax) -> Result<Tokens, Malformed> {
         pieces: Vec::with_capacity(sql.len() / 4),
         parentheses: 0,
         depth: 0,
+        tried: 0,
     };
     let mut depth = Depth::default();
+    let mut copying = 0;
     let mut previous: Option<Kind> = None;
     let mut after_string = false;
+    let mut after_stop = false;
     let mut word = Before { word: "", known: Known::NOTHING, after_operand: false, is_operand: false, syntax };
     loop {
         let apart = lexer.skip_space()?;
@@ -159,12 +167,20 @@ pub fn tokens(sql: &str, syntax: Syntax) -> Result<Tokens, Malformed> {
             }
         }
         tokens.pieces.push(Piece { kind, place: place..tokens.text.len(), known });
-        depth.count(kind, token, known, &word)?;
+        // What stands behind a full stop is a name.
+        let counted = if after_stop { Known::NOTHING } else { known };
+        depth.count(kind, token, counted, &word)?;
+        tokens.tried += usize::from(counted.is_tried());
+        copying += usize::from(counted.is_copying());
+        after_stop = kind == Kind::Punctuation && token == ".";
         previous = Some(kind);
         word = word.then(kind, token, known);
     }
     if previous.is_none() {
         return Err(Malformed::Empty);
+    }
+    if syntax != Syntax::Postgres && copying * tokens.pieces.len() > COPIES_MAX {
+        return Err(malformed("it is too long for so many of IS, ISNULL, GLOB, MATCH, REGEXP and DIV"));
     }
     tokens.parentheses = depth.parentheses;
     tokens.depth = depth.finish()?;
@@ -184,7 +200,10 @@ fn unquote(token: &str) -> (char, String) {
     let inner = || token.get(1..token.len() - 1).unwrap_or_default();
     match quote {
         '[' => (quote, inner().to_owned()),
-        '\'' | '"' | '`' => (quote, inner().replace(&format!("{quote}{quote}"), &quote.to_string())),
+        '\'' | '"' | '`' => match inner() {
+            inner if inner.contains(quote) => (quote, inner.replace(&format!("{quote}{quote}"), &quote.to_string())),
+            inner => (quote, inner.to_owned()),
+        },
         // A blob: x'…'.
         _ => ('x', token.get(2..token.len() - 1).unwrap_or_default().to_owned()),
     }
@@ -516,7 +535,8 @@ fn unexpected(rest: &str) -> Malformed {
 /// Bounds how deep the tree of the statement can be, without making it.
 ///
 /// A chain such as `1 + 1 + …` is as deep as it is long. Within one pair of parentheses, what is between two commas
-/// is at most as deep as it has operators, plus the deepest of the parentheses in it.
+/// is at most as deep as it has operators, plus the deepest of the parentheses in it; queries that are put together are deeper by
+/// one for each, whatever commas are in them.
 #[derive(Default)]
 struct Depth {
     open: Vec<Level>,
@@ -528,6 +548,8 @@ struct Depth {
 #[derive(Default)]
 struct Level {
     operators: usize,
+    /// What puts queries together is not ended by the commas in them.
+    sets: usize,
     below: usize,
     deepest: usize,
     /// The word before the parenthesis, when nobody knows it.
@@ -539,6 +561,12 @@ impl Level {
         self.deepest = self.deepest.max(self.operators + self.below);
         self.operators = 0;
         self.below = 0;
+    }
+
+    /// Ends it, and returns how deep it was.
+    fn depth(&mut self) -> usize {
+        self.end_segment();
+        self.deepest + self.sets
     }
 }
 
@@ -562,23 +590,26 @@ impl Depth {
             }
             (Kind::Punctuation, b")" | b"]") => {
                 let mut outer = self.open.pop().ok_or_else(|| unexpected(token))?;
-                self.here.end_segment();
-                outer.below = outer.below.max(self.here.deepest + 1);
+                outer.below = outer.below.max(self.here.depth() + 1);
                 self.here = outer;
             }
             (Kind::Punctuation, b",") => self.here.end_segment(),
             (Kind::Operator, _) => self.here.operators += 1,
-            _ => self.here.operators += known.depth(),
+            _ => {
+                self.here.operators += usize::from(known.is_operator());
+                self.here.sets += usize::from(known.is_set_operator());
+            }
         }
-        if self.here.operators + self.here.below > DEPTH_MAX { Err(too_deep()) } else { Ok(()) }
+        let Level { operators, sets, below, .. } = self.here;
+        if operators + sets + below > DEPTH_MAX { Err(too_deep()) } else { Ok(()) }
     }
 
     fn finish(mut self) -> Result<usize, Malformed> {
-        self.here.end_segment();
-        match (self.open.is_empty(), self.here.deepest > DEPTH_MAX) {
+        let depth = self.here.depth();
+        match (self.open.is_empty(), depth > DEPTH_MAX) {
             (false, _) => Err(malformed("`(` is not closed")),
             (true, true) => Err(too_deep()),
-            (true, false) => Ok(self.here.deepest),
+            (true, false) => Ok(depth),
         }
     }
 }

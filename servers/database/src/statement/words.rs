@@ -14,22 +14,26 @@ use super::Syntax;
 pub(super) struct Known {
     /// What the parser has it for.
     pub(super) keyword: Keyword,
-    roles: u8,
+    roles: u16,
 }
 
 /// SQLite's words that stand between two operands, before a parenthesis.
-const INFIX: u8 = 1;
+const INFIX: u16 = 1;
 /// SQLite's other words that stand before a parenthesis, or never end an operand.
-const LEADING: u8 = 1 << 1;
+const LEADING: u16 = 1 << 1;
 /// Words of PostgreSQL and MySQL that stand before a parenthesis, or never end an operand.
-const OF_OTHERS: u8 = 1 << 2;
+const OF_OTHERS: u16 = 1 << 2;
 /// What makes the tree deeper.
-const OPERATOR: u8 = 1 << 3;
+const OPERATOR: u16 = 1 << 3;
 /// PostgreSQL's words that stand before a string: syntax, and types of its own.
-const BEFORE_STRING: u8 = 1 << 4;
-const NOT: u8 = 1 << 5;
-/// What the parser tries in several ways, one inside of the other.
-const TRIED: u8 = 1 << 6;
+const BEFORE_STRING: u16 = 1 << 4;
+const NOT: u16 = 1 << 5;
+/// What the parser tries in several ways, one inside of the other: as deep as it counts itself, but with much stack for each.
+const TRIED: u16 = 1 << 6;
+/// What puts two queries together, beyond the commas that are in them.
+const SET: u16 = 1 << 7;
+/// What has the parser copy all that stands before it, in SQLite's and MySQL's syntax.
+const COPIES: u16 = 1 << 8;
 
 impl Known {
     /// Of what is no word, and of a word that nobody knows.
@@ -47,7 +51,7 @@ impl Known {
         }
     }
 
-    fn is(self, role: u8) -> bool {
+    fn is(self, role: u16) -> bool {
         self.roles & role != 0
     }
 
@@ -55,9 +59,24 @@ impl Known {
         self.is(NOT)
     }
 
-    /// Returns how much it counts for the depth of the tree.
-    pub(super) fn depth(self) -> usize {
-        if self.is(TRIED) { 8 } else { usize::from(self.is(OPERATOR)) }
+    /// Whether it makes the tree deeper.
+    pub(super) fn is_operator(self) -> bool {
+        self.is(OPERATOR)
+    }
+
+    /// Whether it takes much stack.
+    pub(super) fn is_tried(self) -> bool {
+        self.is(TRIED)
+    }
+
+    /// Whether it puts two queries together.
+    pub(super) fn is_set_operator(self) -> bool {
+        self.is(SET)
+    }
+
+    /// Whether all that stands before it is copied.
+    pub(super) fn is_copying(self) -> bool {
+        self.is(COPIES)
     }
 
     /// Whether it can be the end of an operand.
@@ -87,7 +106,7 @@ fn key(word: &str) -> Option<(u128, u128)> {
     (rest.len() <= LETTERS_MAX).then(|| (upper(first), upper(rest)))
 }
 
-const WORDS: [(u8, &str); 5] = [
+const WORDS: [(u16, &str); 7] = [
     (INFIX, "and between collate escape glob in is isnull like match notnull or regexp"),
     (
         LEADING,
@@ -101,9 +120,11 @@ const WORDS: [(u8, &str); 5] = [
     ),
     (
         OPERATOR,
-        "and at between case collate div escape except glob ilike in intersect is isnull join like match member not notnull operator \
-         or overlaps regexp rlike select similar union xor",
+        "and at between case collate div escape glob ilike in is isnull join like match member not notnull operator or overlaps \
+         regexp rlike select similar xor",
     ),
+    (SET, "except intersect minus union"),
+    (COPIES, "div glob is isnull match regexp"),
     (
         BEFORE_STRING,
         "all and any asymmetric between bigint bit bool boolean both box by bytea case char cidr circle date daterange decimal \

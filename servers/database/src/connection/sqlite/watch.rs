@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -113,8 +113,14 @@ impl Memory {
     /// Where the system does not tell, SQLite's own limit on its heap is left.
     fn new() -> Option<Self> {
         // Says anew each time that it is read how much it is.
-        static STATISTICS: LazyLock<Option<File>> = LazyLock::new(|| File::open("/proc/self/statm").ok());
-        let statistics = STATISTICS.as_ref()?;
+        static STATISTICS: OnceLock<File> = OnceLock::new();
+        let statistics = match STATISTICS.get() {
+            Some(open) => open,
+            None => {
+                let opened = File::open("/proc/self/statm").ok()?;
+                STATISTICS.get_or_init(|| opened)
+            }
+        };
         let page_bytes = u64::try_from(rustix::param::page_size()).ok()?;
         let mut memory = Self { statistics, page_bytes, at_start: 0 };
         memory.at_start = memory.resident()?;
