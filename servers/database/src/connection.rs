@@ -546,7 +546,7 @@ impl Connection {
             drop(slot);
             let _ = done.send(result);
             // Whether or not anybody waits for the answer still.
-            if file.is_unwatched() {
+            if file.begin_watch() {
                 let file = Arc::clone(file);
                 runtime.spawn(async move { file.close_when_idle().await });
             }
@@ -654,6 +654,9 @@ fn digest(connection: &str, statement: &ReadStatement, parameters: &[Parameter])
 /// How many statements are judged at once that are not small: judging cannot be stopped, whoever waits for it.
 const JUDGED_MAX: usize = 4;
 
+/// The places of those that are judged.
+static JUDGING: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(JUDGED_MAX)));
+
 /// Judges a statement: a small one at once, since to hand it over and back costs as much as to judge it, and any other on a
 /// thread whose stack is deep enough for what the lexer lets through.
 async fn judged(cut: Cut, rules: &Rules) -> Result<ReadStatement, Refusal> {
@@ -664,8 +667,7 @@ async fn judged(cut: Cut, rules: &Rules) -> Result<ReadStatement, Refusal> {
     if cut.is_small() {
         return judge(cut, rules);
     }
-    static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(JUDGED_MAX)));
-    let place = Arc::clone(&PLACES).acquire_owned().await.map_err(|_| stopped())?;
+    let place = Arc::clone(&JUDGING).acquire_owned().await.map_err(|_| stopped())?;
     let (done, answer) = oneshot::channel();
     let rules = rules.clone();
     on_deep_stack(Box::new(move || {
@@ -800,5 +802,19 @@ mod tests {
         };
         assert!(limits(1, 1) && limits(ROWS_MAX, TIMEOUT_MS_MAX));
         assert!(!limits(0, 1) && !limits(1, 0) && !limits(ROWS_MAX + 1, 1) && !limits(1, TIMEOUT_MS_MAX + 1));
+    }
+
+    #[tokio::test]
+    async fn few_statements_are_judged_at_once_unless_they_are_small() {
+        let rules = Rules::of(Syntax::Sqlite);
+        let judge =
+            |sql: String| timeout(Duration::from_millis(200), judged(Cut::of(sql, Syntax::Sqlite).unwrap(), &rules));
+        let large = || format!("SELECT 1{}", ", 1".repeat(30_000));
+        let places = JUDGING.acquire_many(u32::try_from(JUDGED_MAX).unwrap()).await.unwrap();
+        assert!(judge("SELECT 1".to_owned()).await.unwrap().is_ok());
+        assert!(judge(large()).await.is_err(), "it had no place");
+        drop(places);
+        let late = timeout(Duration::from_secs(60), judged(Cut::of(large(), Syntax::Sqlite).unwrap(), &rules)).await;
+        assert!(late.unwrap().is_ok());
     }
 }

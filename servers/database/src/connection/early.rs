@@ -13,6 +13,15 @@ pub(super) trait Leased: Send + 'static {
     fn end(self) -> impl Future<Output = ()> + Send;
 }
 
+/// Ends the transaction of `lease` without anybody waiting for it: the answer does not, a place at the engine does.
+pub(super) fn end_later<L: Leased>(lease: L) {
+    tokio::spawn(async {
+        // Not before the answer has left, which is written by other tasks that are ready then.
+        tokio::task::yield_now().await;
+        lease.end().await;
+    });
+}
+
 type Begin<L> = Pin<Box<dyn Future<Output = Result<L, Refusal>> + Send>>;
 
 /// The beginning of a transaction that is on its way to the server. One that is not wanted then is ended.

@@ -29,7 +29,7 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 use tokio::time::timeout;
 use tollgate_shared::refusal::Refusal;
 
-use super::early::Leased;
+use super::early::{Leased, end_later};
 use super::fresh::Fresh;
 use super::{Inspected, Limits, Page, ServerConnections, timed_out};
 use crate::config::ConnectionConfig;
@@ -174,12 +174,7 @@ impl Mysql {
             self.run(&mut lease, &statement, parameters, page).await
         }
         .await;
-        // The answer does not wait for it; a place at the engine does.
-        tokio::spawn(async {
-            // Not before the answer has left, which is written by other tasks that are ready then.
-            tokio::task::yield_now().await;
-            lease.end().await;
-        });
+        end_later(lease);
         answer
     }
 

@@ -107,9 +107,9 @@ impl SqliteFile {
         self.read(watch, |session| session.inspect(statement))
     }
 
-    /// Returns whether somebody has to [close it in time](Self::close_when_idle): once for whoever does.
-    pub(super) fn is_unwatched(&self) -> bool {
-        self.idle.is_unwatched()
+    /// Returns whether the caller must [close it in time](Self::close_when_idle) from now on: `true` once, until that is done.
+    pub(super) fn begin_watch(&self) -> bool {
+        self.idle.begin_watch()
     }
 
     /// Closes the file once nobody has asked for a while.

@@ -27,6 +27,7 @@ const OF_OTHERS: u16 = 1 << 2;
 const OPERATOR: u16 = 1 << 3;
 /// PostgreSQL's words that stand before a string: syntax, and types of its own.
 const BEFORE_STRING: u16 = 1 << 4;
+/// The word that may stand between an operand and an infix word.
 const NOT: u16 = 1 << 5;
 /// What the parser tries in several ways, one inside of the other: as deep as it counts itself, but with much stack for each.
 const TRIED: u16 = 1 << 6;
@@ -55,6 +56,7 @@ impl Known {
         self.roles & role != 0
     }
 
+    /// Whether it is NOT.
     pub(super) fn is_not(self) -> bool {
         self.is(NOT)
     }
@@ -106,7 +108,8 @@ fn key(word: &str) -> Option<(u128, u128)> {
     (rest.len() <= LETTERS_MAX).then(|| (upper(first), upper(rest)))
 }
 
-const WORDS: [(u16, &str); 7] = [
+/// The words of each role.
+const WORDS: [(u16, &str); 9] = [
     (INFIX, "and between collate escape glob in is isnull like match notnull or regexp"),
     (
         LEADING,
@@ -123,6 +126,8 @@ const WORDS: [(u16, &str); 7] = [
         "and at between case collate div escape glob ilike in is isnull join like match member not notnull operator or overlaps \
          regexp rlike select similar xor",
     ),
+    (NOT, "not"),
+    (TRIED, "binary interval"),
     (SET, "except intersect minus union"),
     (COPIES, "div glob is isnull match regexp"),
     (
@@ -135,13 +140,13 @@ const WORDS: [(u16, &str); 7] = [
     ),
 ];
 
+/// The parser's keywords and the words with a role, each by its [`key`].
 static TABLE: LazyLock<HashMap<(u128, u128), Known, FixedState>> = LazyLock::new(|| {
     let mut table: HashMap<(u128, u128), Known, FixedState> = HashMap::default();
     for (keyword, index) in ALL_KEYWORDS.iter().zip(ALL_KEYWORDS_INDEX) {
         table.extend(key(keyword).map(|key| (key, Known { keyword: *index, roles: 0 })));
     }
-    let single = [(NOT, "not"), (TRIED, "binary interval")];
-    for (role, words) in WORDS.iter().chain(&single) {
+    for (role, words) in WORDS {
         for key in words.split_ascii_whitespace().filter_map(key) {
             table.entry(key).or_insert(Known::NOTHING).roles |= role;
         }

@@ -55,8 +55,9 @@ impl Place {
         drop(before);
     }
 
-    /// Returns whether a connection waits that nobody closes in time; who asks has to do it then.
-    pub(super) fn is_unwatched(&self) -> bool {
+    /// Returns whether a connection waits that nobody closes in time; then the caller must do it from now on, with
+    /// [`Self::close_in_time`].
+    pub(super) fn begin_watch(&self) -> bool {
         let mut state = self.lock();
         state.idle.is_some() && !std::mem::replace(&mut state.is_watched, true)
     }
