@@ -1,12 +1,11 @@
 //! What an engine answers, as JSON without loss and within bounds.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
-use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::base64;
 
@@ -79,29 +78,25 @@ impl Rows {
     }
 }
 
-/// The values of an answer, row after row, their texts one behind the other.
+/// The rows of an answer as JSON.
 ///
 /// An answer has thousands of values, and a tree of them costs an allocation for each, twice: once to be made and once to be
-/// taken apart. This is written as JSON from where it is.
-#[derive(Clone, Debug, Default)]
-pub struct Table {
-    width: usize,
-    cells: Vec<Stored>,
-    text: String,
+/// taken apart. These are written as they come, and copied from there.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Table(Box<RawValue>);
+
+impl Default for Table {
+    fn default() -> Self {
+        Self(RawValue::from_string("[]".to_owned()).unwrap_or_default())
+    }
 }
 
-/// One value: what JSON needs of it.
-#[derive(Clone, Debug)]
-enum Stored {
-    Null,
-    Boolean(bool),
-    Integer(i64),
-    Real(f64),
-    /// Where its text is.
-    Text(Range<u32>),
-    /// An object with the name of this form, and where the text of its value is.
-    Tagged(Form, Range<u32>),
-    Value(Box<Value>),
+/// A [`Table`] that is being written.
+#[derive(Debug)]
+struct Written {
+    /// The bracket that opens it, and the rows so far, parted by commas.
+    json: Vec<u8>,
 }
 
 /// A form of bytes that says its name.
@@ -116,81 +111,6 @@ impl Form {
         match self {
             Self::Blob => "base64",
             Self::Text => "text_base64",
-        }
-    }
-}
-
-impl Table {
-    /// Returns how many rows there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.cells.len() / self.width.max(1)
-    }
-
-    /// Returns whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.cells.is_empty()
-    }
-
-    fn add_text(&mut self, text: &str) -> Range<u32> {
-        let start = self.text.len();
-        self.text.push_str(text);
-        place(start)..place(self.text.len())
-    }
-}
-
-/// An answer has some megabytes at most, so no place in its text is beyond these.
-fn place(at: usize) -> u32 {
-    u32::try_from(at).unwrap_or(u32::MAX)
-}
-
-fn at<'a>(text: &'a str, place: &Range<u32>) -> &'a str {
-    let index = |at: u32| usize::try_from(at).unwrap_or(usize::MAX);
-    text.get(index(place.start)..index(place.end)).unwrap_or_default()
-}
-
-impl Serialize for Table {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut rows = serializer.serialize_seq(Some(self.len()))?;
-        for cells in self.cells.chunks(self.width.max(1)) {
-            rows.serialize_element(&Row { cells, text: &self.text })?;
-        }
-        rows.end()
-    }
-}
-
-struct Row<'a> {
-    cells: &'a [Stored],
-    text: &'a str,
-}
-
-struct Written<'a>(&'a Stored, &'a str);
-
-impl Serialize for Row<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut cells = serializer.serialize_seq(Some(self.cells.len()))?;
-        for cell in self.cells {
-            cells.serialize_element(&Written(cell, self.text))?;
-        }
-        cells.end()
-    }
-}
-
-impl Serialize for Written<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Stored::Null => serializer.serialize_unit(),
-            Stored::Boolean(value) => serializer.serialize_bool(*value),
-            Stored::Integer(integer) => serializer.serialize_i64(*integer),
-            Stored::Real(real) => serializer.serialize_f64(*real),
-            Stored::Text(place) => serializer.serialize_str(at(self.1, place)),
-            Stored::Tagged(form, place) => {
-                let mut object = serializer.serialize_map(Some(1))?;
-                object.serialize_entry(form.name(), at(self.1, place))?;
-                object.end()
-            }
-            Stored::Value(value) => value.serialize(serializer),
         }
     }
 }
@@ -227,10 +147,10 @@ pub struct CutValue {
 #[derive(Debug)]
 pub struct RowsBuilder {
     rows: Rows,
+    written: Written,
     rows_max: usize,
     value_bytes_max: usize,
     cut_before: Option<usize>,
-    bytes: usize,
     /// What is to be noted of the values of the row that is being added, and in which column; kept for the next one.
     traits: Vec<(usize, Traits)>,
 }
@@ -240,15 +160,16 @@ pub struct RowsBuilder {
 pub struct RowBuilder<'a> {
     builder: &'a mut RowsBuilder,
     column: usize,
-    bytes: usize,
 }
 
 impl RowBuilder<'_> {
     /// Adds the value of the next column.
     pub fn cell(&mut self, cell: Cell<'_>) {
-        let RowsBuilder { rows, value_bytes_max, cut_before, traits: noted, .. } = &mut *self.builder;
-        let (traits, length) = rows.rows.add(cell, *value_bytes_max);
-        self.bytes += length + 1;
+        let RowsBuilder { rows, written, value_bytes_max, cut_before, traits: noted, .. } = &mut *self.builder;
+        if self.column > 0 {
+            written.json.push(b',');
+        }
+        let traits = written.add(cell, *value_bytes_max);
         if let Some(all) = traits.cut_from {
             let came_whole = cut_before.is_none_or(|before| all * 2 + 2 < before);
             rows.cut_values.push(CutValue {
@@ -287,18 +208,18 @@ impl RowsBuilder {
                 seen: BTreeSet::new(),
             })
             .collect();
-        let columns_count = columns.len();
         let value_bytes_max = (ROWS_BYTES_MAX / 2 / columns.len().max(1)).clamp(VALUE_BYTES_MIN, VALUE_BYTES_MAX);
         let rows = Rows {
             columns,
-            rows: Table { width: columns_count, ..Table::default() },
+            rows: Table::default(),
             row_count: 0,
             truncated: false,
             cut_values: Vec::new(),
             note: None,
             bytes: 0,
         };
-        Self { rows, rows_max, value_bytes_max, cut_before: None, bytes: 0, traits: Vec::new() }
+        let written = Written { json: vec![b'['] };
+        Self { rows, written, rows_max, value_bytes_max, cut_before: None, traits: Vec::new() }
     }
 
     /// Has the values cut before they come, and returns after how many characters: a little more than is shown.
@@ -322,22 +243,19 @@ impl RowsBuilder {
             ));
             return Ok(self.full());
         }
-        let (cells_before, text_before) = (self.rows.rows.cells.len(), self.rows.rows.text.len());
-        let cuts_before = self.rows.cut_values.len();
+        let (bytes_before, cuts_before) = (self.written.json.len(), self.rows.cut_values.len());
         self.traits.clear();
-        let mut row = RowBuilder { builder: self, column: 0, bytes: 2 };
-        fill(&mut row)?;
-        let bytes = row.bytes;
-        if self.bytes + bytes > ROWS_BYTES_MAX && self.rows.row_count > 0 {
-            self.rows.rows.cells.truncate(cells_before);
-            self.rows.rows.text.truncate(text_before);
+        self.written.json.extend_from_slice(if self.rows.row_count == 0 { b"[" } else { b",[" });
+        fill(&mut RowBuilder { builder: self, column: 0 })?;
+        self.written.json.push(b']');
+        if self.written.json.len() > ROWS_BYTES_MAX && self.rows.row_count > 0 {
+            self.written.json.truncate(bytes_before);
             self.rows.cut_values.truncate(cuts_before);
             self.rows.note = Some(format!(
                 "the rows have more than {ROWS_BYTES_MAX} bytes: name fewer columns, narrow the query, or pass `cursor` to go on"
             ));
             return Ok(self.full());
         }
-        self.bytes += bytes;
         self.rows.row_count += 1;
         for (column, traits) in &self.traits {
             let Some(column) = self.rows.columns.get_mut(*column) else { continue };
@@ -358,7 +276,8 @@ impl RowsBuilder {
     /// Returns the answer.
     #[must_use]
     pub fn finish(mut self) -> Rows {
-        self.rows.bytes = self.bytes;
+        self.rows.bytes = self.written.json.len();
+        self.rows.rows = self.written.finish();
         for column in &mut self.rows.columns {
             if column.r#type.is_empty() {
                 let seen: Vec<&str> = column.seen.iter().copied().collect();
@@ -384,34 +303,43 @@ struct Traits {
     cut_from: Option<usize>,
 }
 
-impl Table {
-    /// Adds a value, of which at most `bytes_max` bytes are shown; returns how long it is as JSON, or a little less, too.
-    fn add(&mut self, cell: Cell<'_>, bytes_max: usize) -> (Traits, usize) {
-        let (stored, traits) = self.stored(cell, bytes_max);
-        let length = match &stored {
-            Stored::Null | Stored::Boolean(_) => 5,
-            Stored::Integer(_) | Stored::Real(_) => 16,
-            Stored::Text(place) => text_bytes(at(&self.text, place)),
-            Stored::Tagged(form, place) => form.name().len() + 5 + text_bytes(at(&self.text, place)),
-            Stored::Value(value) => json_bytes(value),
-        };
-        self.cells.push(stored);
-        (traits, length)
+impl Written {
+    /// Returns the rows.
+    fn finish(mut self) -> Table {
+        self.json.push(b']');
+        let json =
+            String::from_utf8(self.json).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        #[expect(unsafe_code, reason = "to read all rows again costs as much as to write them")]
+        // SAFETY: a sequence of rows parted by commas, each of which is closed, of values that are JSON; debug builds look.
+        Table(unsafe { RawValue::from_string_unchecked(json) })
     }
 
-    fn stored(&mut self, cell: Cell<'_>, bytes_max: usize) -> (Stored, Traits) {
+    /// Adds a value, of which at most `bytes_max` bytes are shown.
+    fn add(&mut self, cell: Cell<'_>, bytes_max: usize) -> Traits {
         let seen = |seen| Traits { seen: Some(seen), ..Traits::default() };
         match cell {
-            Cell::Null => (Stored::Null, Traits::default()),
-            Cell::Boolean(value) => (Stored::Boolean(value), Traits::default()),
+            Cell::Null => {
+                self.json.extend_from_slice(b"null");
+                Traits::default()
+            }
+            Cell::Boolean(value) => {
+                self.json.extend_from_slice(if value { b"true" } else { b"false" });
+                Traits::default()
+            }
             Cell::Integer(integer) if (-EXACT_MAX..=EXACT_MAX).contains(&integer) => {
-                (Stored::Integer(integer), seen("integer"))
+                self.value(&integer);
+                seen("integer")
             }
             Cell::Integer(integer) => {
-                let place = self.add_text(&integer.to_string());
-                (Stored::Text(place), Traits { encoding: Some("integer_as_text"), ..seen("integer") })
+                self.json.push(b'"');
+                self.value(&integer);
+                self.json.push(b'"');
+                Traits { encoding: Some("integer_as_text"), ..seen("integer") }
             }
-            Cell::Real(real) if real.is_finite() => (Stored::Real(real), seen("real")),
+            Cell::Real(real) if real.is_finite() => {
+                self.value(&real);
+                seen("real")
+            }
             Cell::Real(real) => {
                 let name = if real.is_nan() {
                     "NaN"
@@ -420,69 +348,67 @@ impl Table {
                 } else {
                     "-Infinity"
                 };
-                let place = self.add_text(name);
-                (Stored::Text(place), Traits { encoding: Some("real_as_text"), ..seen("real") })
+                self.value(name);
+                Traits { encoding: Some("real_as_text"), ..seen("real") }
+            }
+            Cell::Text(bytes) if bytes.len() <= bytes_max && is_plain(bytes) => {
+                self.plain(bytes);
+                seen("text")
             }
             Cell::Text(bytes) => match std::str::from_utf8(bytes) {
                 Ok(text) => self.text(text, bytes_max),
                 Err(_) => self.bytes(bytes, bytes_max, "text", Form::Text),
             },
             Cell::Blob(bytes) => self.bytes(bytes, bytes_max, "blob", Form::Blob),
-            Cell::Encoded(text, encoding) => {
-                let (stored, traits) = self.text(text, bytes_max);
-                (stored, Traits { encoding, ..traits })
-            }
+            Cell::Encoded(text, encoding) => Traits { encoding, ..self.text(text, bytes_max) },
             Cell::Value(value, encoding) => {
-                (Stored::Value(Box::new(value.clone())), Traits { encoding, ..Traits::default() })
+                self.value(value);
+                Traits { encoding, ..Traits::default() }
             }
         }
     }
 
-    fn text(&mut self, text: &str, bytes_max: usize) -> (Stored, Traits) {
+    fn text(&mut self, text: &str, bytes_max: usize) -> Traits {
         let end = text.floor_char_boundary(bytes_max);
-        let place = self.add_text(&text[..end]);
-        let cut_from = (end < text.len()).then_some(text.len());
-        (Stored::Text(place), Traits { seen: Some("text"), encoding: None, cut_from })
+        let shown = &text[..end];
+        if is_plain(shown.as_bytes()) {
+            self.plain(shown.as_bytes());
+        } else {
+            self.value(shown);
+        }
+        Traits { seen: Some("text"), encoding: None, cut_from: (end < text.len()).then_some(text.len()) }
     }
 
-    fn bytes(&mut self, bytes: &[u8], bytes_max: usize, seen: &'static str, form: Form) -> (Stored, Traits) {
+    fn bytes(&mut self, bytes: &[u8], bytes_max: usize, seen: &'static str, form: Form) -> Traits {
         // Four characters for three bytes.
         let end = bytes.len().min(bytes_max / 4 * 3);
-        let place = self.add_text(&base64::encode(&bytes[..end]));
-        let cut_from = (end < bytes.len()).then_some(bytes.len());
-        (Stored::Tagged(form, place), Traits { seen: Some(seen), encoding: Some(form.name()), cut_from })
-    }
-}
-
-/// Returns how long `text` is as JSON.
-fn text_bytes(text: &str) -> usize {
-    let is_escaped = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
-    // Most texts have nothing to escape, which is quicker to see than to count.
-    if text.bytes().filter(|byte| is_escaped(*byte)).count() == 0 {
-        return text.len() + 2;
-    }
-    text.bytes().map(escaped_bytes).sum::<usize>() + 2
-}
-
-/// Returns how long `value` is as JSON, or a little less.
-fn json_bytes(value: &Value) -> usize {
-    match value {
-        Value::String(text) => text_bytes(text),
-        Value::Object(object) => {
-            object.iter().map(|(name, value)| name.len() + 3 + json_bytes(value)).sum::<usize>() + 2
+        for part in ["{\"", form.name(), "\":\"", &base64::encode(&bytes[..end]), "\"}"] {
+            self.json.extend_from_slice(part.as_bytes());
         }
-        Value::Array(items) => items.iter().map(|item| json_bytes(item) + 1).sum::<usize>() + 2,
-        Value::Number(_) => 16,
-        Value::Null | Value::Bool(_) => 5,
+        let cut_from = (end < bytes.len()).then_some(bytes.len());
+        Traits { seen: Some(seen), encoding: Some(form.name()), cut_from }
+    }
+
+    /// Adds a text that [is plain](is_plain).
+    fn plain(&mut self, text: &[u8]) {
+        self.json.push(b'"');
+        self.json.extend_from_slice(text);
+        self.json.push(b'"');
+    }
+
+    fn value<T: Serialize + ?Sized>(&mut self, value: &T) {
+        let before = self.json.len();
+        if serde_json::to_writer(&mut self.json, value).is_err() {
+            // Of what is written here, nothing fails.
+            self.json.truncate(before);
+            self.json.extend_from_slice(b"null");
+        }
     }
 }
 
-fn escaped_bytes(byte: u8) -> usize {
-    match byte {
-        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
-        0..0x20 => 6,
-        _ => 1,
-    }
+/// Whether `text` is the same in JSON, and ASCII: most texts are, which is quicker to see than to read them character by character.
+fn is_plain(text: &[u8]) -> bool {
+    text.iter().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~') & (*byte != b'"') & (*byte != b'\\'))
 }
 
 /// Any value at all: what a schema of a nested type would only say less well.
@@ -577,10 +503,41 @@ mod tests {
     }
 
     proptest! {
+        /// Whatever an engine sends, the rows are JSON, and say what was sent.
         #[test]
-        fn bytes_are_not_underestimated(text: String) {
-            let value = Value::String(text);
-            prop_assert!(json_bytes(&value) >= value.to_string().len());
+        fn rows_are_json(texts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..6), plain: String, real: f64, integer: i64) {
+            let texts = texts.iter().map(Vec::as_slice).chain([plain.as_bytes()]);
+            let cells: Vec<Cell<'_>> = texts
+                .flat_map(|text| [Cell::Text(text), Cell::Blob(text)])
+                .chain([Cell::Real(real), Cell::Integer(integer), Cell::Null, Cell::Boolean(true)])
+                .collect();
+            let answer = rows(2, &[&cells, &cells]);
+            let read: Vec<Vec<Value>> = serde_json::from_str(&serde_json::to_string(&answer.rows).unwrap()).unwrap();
+            prop_assert_eq!(read.len(), 2);
+            prop_assert_eq!(&read[0], &read[1]);
+            prop_assert_eq!(read[0].len(), cells.len());
+            for (value, cell) in read[0].iter().zip(cells) {
+                let expected = match cell {
+                    Cell::Text(bytes) => match std::str::from_utf8(bytes) {
+                        Ok(text) => json!(text),
+                        Err(_) => json!({ "text_base64": base64::encode(bytes) }),
+                    },
+                    Cell::Blob(bytes) => json!({ "base64": base64::encode(bytes) }),
+                    Cell::Integer(integer) if integer.abs() > EXACT_MAX => json!(integer.to_string()),
+                    Cell::Integer(integer) => json!(integer),
+                    Cell::Real(real) => json!(real),
+                    Cell::Boolean(value) => json!(value),
+                    _ => Value::Null,
+                };
+                prop_assert_eq!(value, &expected);
+            }
+        }
+
+        #[test]
+        fn plain_is_what_json_leaves_as_it_is(text: String) {
+            if is_plain(text.as_bytes()) {
+                prop_assert_eq!(serde_json::to_string(&text).unwrap(), format!("\"{text}\""));
+            }
         }
     }
 }

@@ -419,7 +419,7 @@ fn answer(result: Result<RawAnswer, Refusal>, receipt: &Receipt, written: String
         .unwrap_or_else(|refusal| RawAnswer { structured: Value::Object(refused(refusal)).to_string(), text: None });
     append(&mut structured, "cost_usd", &format!("\"{}\"", receipt.amount));
     append(&mut structured, "cached", if receipt.cached { "true" } else { "false" });
-    let content = vec![ContentBlock::text(text.unwrap_or_else(|| structured.clone()))];
+    let content = text.map(ContentBlock::text).into_iter().collect();
     let mut result = if failed { CallToolResult::error(content) } else { CallToolResult::success(content) };
     written::put(&mut result, structured, written);
     result

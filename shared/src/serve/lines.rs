@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::net::{UnixStream, tcp};
@@ -118,7 +120,13 @@ impl Lines {
 pub struct Output {
     sink: Sink,
     unwritten: Mutex<VecDeque<u8>>,
+    /// Whether the pipe has been made to hold more, as far as the system lets it.
+    is_wide: AtomicBool,
 }
+
+/// How much a pipe holds once it was full: an answer with all rows that it may have, twice, as text and as structured content. What
+/// fits is written at once; of the system's 64 KiB at a time, each has to be read first.
+const PIPE_BYTES: usize = 256 * 1024;
 
 /// Where to.
 pub enum Sink {
@@ -145,7 +153,7 @@ impl Output {
     /// Writes to `sink`.
     #[must_use]
     pub fn new(sink: Sink) -> Self {
-        Self { sink, unwritten: Mutex::default() }
+        Self { sink, unwritten: Mutex::default(), is_wide: AtomicBool::new(false) }
     }
 
     /// Queues one line, which has no end yet, and writes as much as goes without waiting.
@@ -171,7 +179,11 @@ impl Output {
             };
             match written {
                 Ok(count) => drop(unwritten.drain(..count)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::No),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if !self.widen() {
+                        return Ok(Flushed::No);
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     unwritten.clear();
@@ -180,6 +192,17 @@ impl Output {
             }
         }
         Ok(Flushed::Yes)
+    }
+
+    /// Has a full pipe hold more, once; returns whether it does.
+    fn widen(&self) -> bool {
+        match &self.sink {
+            Sink::Pipe(pipe) if !self.is_wide.swap(true, Ordering::Relaxed) => {
+                fcntl_getpipe_size(pipe).is_ok_and(|size| size < PIPE_BYTES)
+                    && fcntl_setpipe_size(pipe, PIPE_BYTES).is_ok()
+            }
+            _ => false,
+        }
     }
 
     /// Whether something waits to be written.
@@ -240,6 +263,21 @@ mod tests {
         let whole = |text: &str| Line::Whole(text.as_bytes().to_vec());
         assert_eq!(lines(&[b"a\nb\r\n\n  \nc"]), [whole("a"), whole("b")]);
         assert_eq!(lines(&[b"a", b"b\nc", b"\n"]), [whole("ab"), whole("c")]);
+    }
+
+    #[tokio::test]
+    async fn full_pipe_is_made_wider_once() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        fcntl_setpipe_size(&writer, 4096).unwrap();
+        let output = Output::new(Sink::Pipe(pipe::Sender::from_owned_fd(writer.into()).unwrap()));
+        assert_eq!(output.push(b"short".to_vec()).unwrap(), Flushed::Yes);
+        assert_eq!(fcntl_getpipe_size(&reader).unwrap(), 4096);
+        assert_eq!(output.push(vec![b'x'; 100_000]).unwrap(), Flushed::Yes);
+        assert_eq!(fcntl_getpipe_size(&reader).unwrap(), PIPE_BYTES);
+        // Nobody reads, and it does not grow for ever.
+        assert_eq!(output.push(vec![b'x'; 2 * PIPE_BYTES]).unwrap(), Flushed::No);
+        assert_eq!(fcntl_getpipe_size(&reader).unwrap(), PIPE_BYTES);
+        assert!(output.is_behind());
     }
 
     #[test]

@@ -3,21 +3,20 @@
 //! An answer of a thousand rows as a tree of values costs more than the query that it answers: it is built, copied, written
 //! as text content, written again and taken apart. So it is written once, and carried as a string where rmcp has a
 //! value; so is the receipt, which the ledger has as text. No receipt is a string otherwise, so that nothing is mistaken for
-//! what was carried.
+//! what was carried. Text content that says the same is left out until then.
 //!
 //! A gateway has whole results as text, of which it changes nothing but their `_meta`: they are carried too.
 
-use std::io::Write;
-
 use rmcp::model::{
-    CallToolResponse, CallToolResult, JsonRpcMessage, JsonRpcResponse, MetaObject, ResultType, ServerJsonRpcMessage,
-    ServerResult,
+    CallToolResponse, CallToolResult, ContentBlock, JsonRpcMessage, JsonRpcResponse, MetaObject, RequestId, ResultType,
+    ServerJsonRpcMessage, ServerResult,
 };
 use serde_json::{Map, Value};
 
 use crate::receipt::RECEIPT_META_KEY;
 
-/// Has `result` carry `structured` and `receipt`, each the text of a JSON object.
+/// Has `result` carry `structured` and `receipt`, each the text of a JSON object. Without content of its own, it has
+/// `structured` as text content.
 pub(super) fn put(result: &mut CallToolResult, structured: String, receipt: String) {
     result.structured_content = Some(Value::String(structured));
     result.meta = Some(MetaObject(Map::from_iter([(RECEIPT_META_KEY.to_owned(), Value::String(receipt))])));
@@ -39,6 +38,9 @@ pub(super) fn read(response: CallToolResponse) -> CallToolResponse {
     let CallToolResponse::Complete(mut result) = response else { return response };
     if let Some(carried) = carried(&mut result) {
         result.structured_content = serde_json::from_str(&carried.structured).ok();
+        if result.content.is_empty() {
+            result.content.push(ContentBlock::text(carried.structured));
+        }
         let receipt = serde_json::from_str(&carried.receipt).unwrap_or_default();
         result.meta = Some(MetaObject(Map::from_iter([(RECEIPT_META_KEY.to_owned(), receipt)])));
     }
@@ -51,29 +53,81 @@ pub(super) fn read(response: CallToolResponse) -> CallToolResponse {
 ///
 /// What cannot be written as JSON.
 pub(super) fn message(mut message: ServerJsonRpcMessage) -> serde_json::Result<Vec<u8>> {
-    let carried = match &mut message {
-        JsonRpcMessage::Response(response) => {
-            if let Some(line) = whole(response)? {
-                return Ok(line);
-            }
-            match &mut response.result {
-                ServerResult::CallToolResult(result) => carried(result),
-                _ => None,
-            }
-        }
-        _ => None,
-    };
-    let Some(Carried { structured, receipt }) = carried else { return serde_json::to_vec(&message) };
-    // The text content is mostly the same, with its quotes escaped.
+    let JsonRpcMessage::Response(response) = &mut message else { return serde_json::to_vec(&message) };
+    if let Some(line) = whole(response)? {
+        return Ok(line);
+    }
+    let ServerResult::CallToolResult(result) = &mut response.result else { return serde_json::to_vec(&message) };
+    let Some(Carried { structured, receipt }) = carried(result) else { return serde_json::to_vec(&message) };
     let mut line = Vec::with_capacity(structured.len() * 5 / 2 + receipt.len() + 512);
-    serde_json::to_writer(&mut line, &message)?;
-    // The result is the last thing in its message, and never empty: its content is always there.
-    debug_assert!(line.ends_with(b"}}"), "a result is the last thing in its message");
-    line.truncate(line.len() - 2);
-    for part in [",\"structuredContent\":", &structured, ",\"_meta\":{\"", RECEIPT_META_KEY, "\":", &receipt, "}}}"] {
+    head(&mut line, &response.id, result.result_type.as_ref())?;
+    line.extend_from_slice(b"\"content\":");
+    if result.content.is_empty() {
+        line.extend_from_slice(b"[{\"type\":\"text\",\"text\":\"");
+        escape(&mut line, &structured)?;
+        line.extend_from_slice(b"\"}]");
+    } else {
+        serde_json::to_writer(&mut line, &result.content)?;
+    }
+    let is_error = match result.is_error {
+        Some(true) => ",\"isError\":true",
+        Some(false) => ",\"isError\":false",
+        None => "",
+    };
+    let meta = ["_meta\":{\"", RECEIPT_META_KEY].concat();
+    for part in [is_error, ",\"structuredContent\":", &structured, ",\"", &meta, "\":", &receipt, "}}}"] {
         line.extend_from_slice(part.as_bytes());
     }
     Ok(line)
+}
+
+/// Appends the beginning of a response, up to where its result has members.
+fn head(line: &mut Vec<u8>, id: &RequestId, kind: Option<&ResultType>) -> serde_json::Result<()> {
+    line.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
+    serde_json::to_writer(&mut *line, id)?;
+    line.extend_from_slice(b",\"result\":{");
+    if let Some(kind) = kind {
+        line.extend_from_slice(b"\"resultType\":");
+        serde_json::to_writer(&mut *line, ResultType::as_str(kind))?;
+        line.push(b',');
+    }
+    Ok(())
+}
+
+/// Which bytes have a backslash before them in a JSON string, of those that JSON has without white space.
+const ESCAPED: [bool; 256] = {
+    let mut escaped = [false; 256];
+    escaped[b'"' as usize] = true;
+    escaped[b'\\' as usize] = true;
+    escaped
+};
+
+/// Appends `json` as what a JSON string has between its quotes. So much of it are quotes that to copy what is between them costs more than
+/// to write every byte.
+fn escape(line: &mut Vec<u8>, json: &str) -> serde_json::Result<()> {
+    let bytes = json.as_bytes();
+    if bytes.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < b' ' {
+        // White space between the values, which nothing here writes.
+        let whole = serde_json::to_string(json)?;
+        line.extend_from_slice(&whole.as_bytes()[1..whole.len() - 1]);
+        return Ok(());
+    }
+    let start = line.len();
+    line.resize(start + 2 * bytes.len(), b'\\');
+    let mut length = start;
+    if let Some(room) = line.get_mut(start..) {
+        let mut at = 0;
+        for byte in bytes {
+            at += usize::from(ESCAPED[usize::from(*byte)]);
+            if let Some(place) = room.get_mut(at) {
+                *place = *byte;
+            }
+            at += 1;
+        }
+        length += at;
+    }
+    line.truncate(length);
+    Ok(())
 }
 
 /// Returns the line of a response whose result was made by [`of_members`].
@@ -84,13 +138,9 @@ fn whole(response: &JsonRpcResponse<ServerResult>) -> serde_json::Result<Option<
         return Ok(None);
     };
     let mut line = Vec::with_capacity(members.len() + 128);
-    line.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
-    serde_json::to_writer(&mut line, &response.id)?;
-    let kind = match &result.result_type {
-        Some(kind) => format!("\"resultType\":{},", serde_json::to_string(ResultType::as_str(kind))?),
-        None => String::new(),
-    };
-    write!(line, ",\"result\":{{{kind}{members}}}}}").map_err(serde_json::Error::io)?;
+    head(&mut line, &response.id, result.result_type.as_ref())?;
+    line.extend_from_slice(members.as_bytes());
+    line.extend_from_slice(b"}}");
     Ok(Some(line))
 }
 
@@ -112,7 +162,8 @@ fn carried(result: &mut CallToolResult) -> Option<Carried> {
 
 #[cfg(test)]
 mod tests {
-    use rmcp::model::{ContentBlock, NumberOrString};
+    use proptest::prelude::*;
+    use rmcp::model::NumberOrString;
     use serde_json::json;
 
     use super::*;
@@ -139,6 +190,36 @@ mod tests {
         assert_eq!(read["result"]["_meta"], receipt());
         assert_eq!(read["result"]["content"], json!([{ "type": "text", "text": text }]));
         assert_eq!((&read["id"], &read["result"]["isError"]), (&json!(7), &json!(false)));
+    }
+
+    #[test]
+    fn what_has_no_content_has_what_is_carried_as_text() {
+        let text = r#"{"rows":[[1,"a\"b\\"]],"null":null}"#;
+        let with = JsonRpcMessage::response(ServerResult::CallToolResult(result(text)), NumberOrString::Number(7));
+        for failed in [None, Some(false), Some(true)] {
+            let mut without = result(text);
+            without.content.clear();
+            without.is_error = failed;
+            let carried =
+                JsonRpcMessage::response(ServerResult::CallToolResult(without.clone()), NumberOrString::Number(7));
+            let mut line: Value = serde_json::from_slice(&message(carried).unwrap()).unwrap();
+            let mut expected: Value = serde_json::from_slice(&message(with.clone()).unwrap()).unwrap();
+            assert_eq!(line["result"].as_object_mut().unwrap().remove("isError"), failed.map(Value::from));
+            expected["result"].as_object_mut().unwrap().remove("isError");
+            assert_eq!(line, expected);
+            let CallToolResponse::Complete(read) = read(CallToolResponse::Complete(without)) else { panic!() };
+            assert_eq!(read.content, vec![ContentBlock::text(text)]);
+        }
+    }
+
+    proptest! {
+        /// Of any text, as serde_json has it, wherever a block ends.
+        #[test]
+        fn escaping_is_json_s(text in prop_oneof!["[\"\\\\a-cé名\n\u{1}]{0,200}", "[\"\\\\a-cé名]{0,200}", any::<String>()]) {
+            let mut line = b"before".to_vec();
+            escape(&mut line, &text).unwrap();
+            prop_assert_eq!(format!("\"{}\"", String::from_utf8_lossy(&line[6..])), serde_json::to_string(&text).unwrap());
+        }
     }
 
     #[test]

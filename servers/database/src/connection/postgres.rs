@@ -532,6 +532,9 @@ fn made<'a>(
         return Ok(values::Made::Null);
     }
     match column.wire {
+        Wire::Text if column.r#type == values::Type::Text => {
+            Ok(values::Made::Plain(value.as_bytes().map_err(sqlx::Error::Decode)?))
+        }
         Wire::Text => {
             let text = value.as_str().map_err(sqlx::Error::Decode)?;
             Ok(values::cell(Some(text), &column.r#type, characters))

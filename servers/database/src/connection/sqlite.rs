@@ -639,7 +639,7 @@ mod tests {
         assert_eq!(world.code("SELECT * FROM fine"), "ok");
         let answer = world.unchecked("SELECT * FROM g");
         assert!(
-            answer.is_ok_and(|rows| rows.rows.len() == 1 && rows.columns.len() == 2)
+            answer.is_ok_and(|rows| rows.row_count == 1 && rows.columns.len() == 2)
                 || world.code("SELECT * FROM g") == "value_too_large"
         );
     }

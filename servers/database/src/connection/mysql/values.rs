@@ -3,7 +3,7 @@
 use sqlx::mysql::{MySql, MySqlRow, MySqlTypeInfo};
 use sqlx::{Column as _, Decode, Row, Type, TypeInfo};
 
-use crate::connection::digits::digits;
+use crate::connection::digits::Digits;
 use crate::rows::Cell;
 
 /// How the values of a column are read.
@@ -154,22 +154,23 @@ fn date(text: &mut String, bytes: &[u8], with_time: bool) -> Option<()> {
     let (length, parts) = bytes.split_first()?;
     let parts = parts.get(..usize::from(*length))?;
     let part = |at: usize| parts.get(at).copied().unwrap_or(0);
-    digits(text, u32::from(u16::from_le_bytes([part(0), part(1)])), 4);
-    for (sign, value) in [('-', part(2)), ('-', part(3))] {
-        text.push(sign);
-        digits(text, u32::from(value), 2);
+    let mut digits = Digits::new();
+    digits.number(u32::from(u16::from_le_bytes([part(0), part(1)])), 4);
+    for (sign, value) in [(b'-', part(2)), (b'-', part(3))] {
+        digits.sign(sign);
+        digits.number(u32::from(value), 2);
     }
-    if !with_time {
-        return Some(());
+    if with_time {
+        for (sign, value) in [(b' ', part(4)), (b':', part(5)), (b':', part(6))] {
+            digits.sign(sign);
+            digits.number(u32::from(value), 2);
+        }
+        if parts.len() > 7 {
+            digits.sign(b'.');
+            digits.number(u32::from_le_bytes([part(7), part(8), part(9), part(10)]), 6);
+        }
     }
-    for (sign, value) in [(' ', part(4)), (':', part(5)), (':', part(6))] {
-        text.push(sign);
-        digits(text, u32::from(value), 2);
-    }
-    if parts.len() > 7 {
-        text.push('.');
-        digits(text, u32::from_le_bytes([part(7), part(8), part(9), part(10)]), 6);
-    }
+    digits.append_to(text);
     Some(())
 }
 

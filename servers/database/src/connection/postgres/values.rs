@@ -46,6 +46,8 @@ pub(super) enum Made<'a> {
     Integer(i64),
     Real(f64),
     Text(&'a str, Option<&'static str>),
+    /// Text as it came, which is looked at where it is written.
+    Plain(&'a [u8]),
     Bytes(Vec<u8>),
     Value(Value, Option<&'static str>),
 }
@@ -80,6 +82,7 @@ impl Made<'_> {
             Self::Integer(integer) => Cell::Integer(*integer),
             Self::Real(real) => Cell::Real(*real),
             Self::Text(text, encoding) => Cell::Encoded(text, *encoding),
+            Self::Plain(text) => Cell::Text(text),
             Self::Bytes(bytes) => Cell::Blob(bytes),
             Self::Value(value, encoding) => Cell::Value(value, *encoding),
         }

@@ -5,7 +5,7 @@
 use sqlx::postgres::types::Oid;
 
 use super::values::Made;
-use crate::connection::digits::digits;
+use crate::connection::digits::Digits;
 
 /// How a column comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,23 +102,32 @@ fn instant(text: &mut String, days: i64, microseconds: Option<i64>, zone: &str) 
     let year = year + era * 400 + i64::from(month <= 2);
     // There is no year 0.
     let (shown, era) = if year > 0 { (year, "") } else { (1 - year, " BC") };
-    let mut number = |sign: Option<char>, value: i64, width| {
-        text.extend(sign);
-        digits(text, u32::try_from(value).unwrap_or_default(), width);
-    };
-    number(None, shown, 4);
-    number(Some('-'), month, 2);
-    number(Some('-'), day, 2);
+    let mut digits = Digits::new();
+    let number =
+        |digits: &mut Digits, value: i64, width| digits.number(u32::try_from(value).unwrap_or_default(), width);
+    number(&mut digits, shown, 4);
+    digits.sign(b'-');
+    number(&mut digits, month, 2);
+    digits.sign(b'-');
+    number(&mut digits, day, 2);
+    let mut fraction = 0;
     if let Some(microseconds) = microseconds {
         let seconds = microseconds / 1_000_000;
-        number(Some(' '), seconds / 3_600, 2);
-        number(Some(':'), seconds / 60 % 60, 2);
-        number(Some(':'), seconds % 60, 2);
-        let fraction = microseconds % 1_000_000;
+        fraction = microseconds % 1_000_000;
+        digits.sign(b' ');
+        number(&mut digits, seconds / 3_600, 2);
+        digits.sign(b':');
+        number(&mut digits, seconds / 60 % 60, 2);
+        digits.sign(b':');
+        number(&mut digits, seconds % 60, 2);
         if fraction > 0 {
-            number(Some('.'), fraction, 6);
-            text.truncate(text.trim_end_matches('0').len());
+            digits.sign(b'.');
+            number(&mut digits, fraction, 6);
         }
+    }
+    digits.append_to(text);
+    if fraction > 0 {
+        text.truncate(text.trim_end_matches('0').len());
     }
     text.push_str(zone);
     text.push_str(era);
@@ -151,6 +160,11 @@ fn numeric(text: &mut String, bytes: &[u8]) -> Option<()> {
     let group = |at: i64| -> u32 {
         let at = usize::try_from(at).ok().and_then(|at| groups.get(2 * at..2 * at + 2));
         at.map_or(0, |pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+    };
+    let digits = |text: &mut String, value: u32, width| {
+        let mut digits = Digits::new();
+        digits.number(value, width);
+        digits.append_to(text);
     };
     digits(text, if weight < 0 { 0 } else { group(0) }, 1);
     for at in 1..=weight {
