@@ -254,9 +254,11 @@ impl Budgets {
         let store = self.store().await?;
         let intent = Arc::new(intent);
         let reserved = self.with_store(&store, &intent).await;
-        if !matches!(reserved, Err(BudgetError::Exceeded(_))) || !self.bury_the_dead(&store, ledger).await? {
+        if !matches!(reserved, Err(BudgetError::Exceeded(_))) {
             return reserved;
         }
+        self.bury_the_dead(&store, ledger).await?;
+        // Whoever buried them: another process may just have done it.
         self.with_store(&store, &intent).await
     }
 
@@ -289,8 +291,8 @@ impl Budgets {
         opened.await.map(Arc::clone)
     }
 
-    /// Writes the receipt of every call whose processes are gone without one; whether there was any.
-    async fn bury_the_dead(&self, store: &Arc<Store>, ledger: &Ledger) -> Result<bool, BudgetError> {
+    /// Writes the receipt of every call whose processes are gone without one.
+    async fn bury_the_dead(&self, store: &Arc<Store>, ledger: &Ledger) -> Result<(), BudgetError> {
         let orphans = {
             let store = Arc::clone(store);
             blocking(store.path().to_owned(), move || store.orphans()).await?
@@ -304,7 +306,7 @@ impl Budgets {
                 "the caller of this call died before its receipt"
             );
         }
-        Ok(!orphans.is_empty())
+        Ok(())
     }
 }
 

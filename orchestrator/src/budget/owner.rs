@@ -6,6 +6,7 @@
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -39,17 +40,27 @@ impl Owner {
     }
 }
 
+/// How often a lock that is held is looked at again, and after how long: who else looks holds it for some microseconds, as does a process
+/// that was just started and does not run its program yet.
+const LOOKS: usize = 3;
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
 /// Whether every process of this owner is gone.
 pub(super) fn is_gone(state_dir: &Path, name: &str) -> io::Result<bool> {
-    match File::options().append(true).open(state_dir.join(FOLDER).join(name)) {
-        Ok(file) => match file.try_lock() {
-            Ok(()) => Ok(true),
-            Err(TryLockError::WouldBlock) => Ok(false),
-            Err(TryLockError::Error(error)) => Err(error),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(error),
+    let file = match File::options().append(true).open(state_dir.join(FOLDER).join(name)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    for look in 1..=LOOKS {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) if look < LOOKS => std::thread::sleep(LOOK_AGAIN),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
     }
+    Ok(false)
 }
 
 /// Removes the files of owners that are gone and have nothing set aside.
@@ -65,5 +76,36 @@ pub(super) fn tidy(state_dir: &Path, still_needed: &dyn Fn(&str) -> bool) {
             // Still locked while it goes, so that nobody who just made it believes that it is there.
             let _ = std::fs::remove_file(file.path());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn who_else_looks_is_not_taken_for_the_owner() {
+        let folder = TempDir::new().unwrap();
+        let owner = Owner::new(folder.path()).unwrap();
+        assert!(!is_gone(folder.path(), &owner.name).unwrap());
+        let (name, path) = (owner.name.clone(), owner.path.clone());
+        drop(owner);
+        let looking = File::open(&path).unwrap();
+        looking.lock().unwrap();
+        let done = std::thread::spawn(move || {
+            std::thread::sleep(LOOK_AGAIN / 2);
+            drop(looking);
+        });
+        assert!(is_gone(folder.path(), &name).unwrap());
+        done.join().unwrap();
+        // One that lives may be looked at by many at once.
+        let alive = Owner::new(folder.path()).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| assert!(!is_gone(folder.path(), &alive.name).unwrap()));
+            }
+        });
     }
 }

@@ -43,10 +43,34 @@ pub enum Cell<'a> {
     /// Bytes.
     Blob(&'a [u8]),
     /// Text that stands for a value with no JSON form of its own, and how.
-    Encoded(&'a str, Option<&'static str>),
+    Encoded(&'a [u8], Encoding),
     /// A value that is JSON already, and how what is in it is written.
-    Value(&'a Value, Option<&'static str>),
+    Value(&'a Value, Option<Encoding>),
 }
+
+/// How a value with no JSON form of its own is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// An integer beyond what every JSON reader keeps exact.
+    Integer,
+    /// A number that is not finite.
+    Real,
+    /// A decimal.
+    Decimal,
+    /// JSON.
+    Json,
+    /// Bytes.
+    Blob,
+    /// Text that is not UTF-8.
+    Text,
+}
+
+/// Names of [`Encoding`], in its order.
+const ENCODINGS: [&str; 6] =
+    ["integer_as_text", "real_as_text", "decimal_as_text", "json_as_text", "base64", "text_base64"];
+
+/// Names of the types that values of an expression are seen to have, in the order of their [`Traits`].
+const TYPES: [&str; 4] = ["blob", "integer", "real", "text"];
 
 /// The rows of an answer.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -99,22 +123,6 @@ struct Written {
     json: Vec<u8>,
 }
 
-/// A form of bytes that says its name.
-#[derive(Clone, Copy, Debug)]
-enum Form {
-    Blob,
-    Text,
-}
-
-impl Form {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Blob => "base64",
-            Self::Text => "text_base64",
-        }
-    }
-}
-
 /// One column.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Column {
@@ -128,7 +136,7 @@ pub struct Column {
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub encodings: BTreeSet<&'static str>,
     #[serde(skip)]
-    seen: BTreeSet<&'static str>,
+    traits: Traits,
 }
 
 /// A value of which only the beginning is shown.
@@ -151,8 +159,8 @@ pub struct RowsBuilder {
     rows_max: usize,
     value_bytes_max: usize,
     cut_before: Option<usize>,
-    /// What is to be noted of the values of the row that is being added, and in which column; kept for the next one.
-    traits: Vec<(usize, Traits)>,
+    /// Of the values of the row that is being added; kept for the next one.
+    traits: Vec<Traits>,
 }
 
 /// A row that is being added, value by value.
@@ -165,22 +173,19 @@ pub struct RowBuilder<'a> {
 impl RowBuilder<'_> {
     /// Adds the value of the next column.
     pub fn cell(&mut self, cell: Cell<'_>) {
-        let RowsBuilder { rows, written, value_bytes_max, cut_before, traits: noted, .. } = &mut *self.builder;
+        let RowsBuilder { rows, written, value_bytes_max, cut_before, traits, .. } = &mut *self.builder;
         if self.column > 0 {
             written.json.push(b',');
         }
-        let traits = written.add(cell, *value_bytes_max);
-        if let Some(all) = traits.cut_from {
+        let (found, all) = written.add(cell, *value_bytes_max);
+        traits.push(found);
+        if let Some(all) = all {
             let came_whole = cut_before.is_none_or(|before| all * 2 + 2 < before);
             rows.cut_values.push(CutValue {
                 row: rows.row_count,
                 column: self.column,
                 bytes: came_whole.then_some(all),
             });
-        }
-        let is_wanted = |column: &Column| traits.encoding.is_some() || column.r#type.is_empty();
-        if rows.columns.get(self.column).is_some_and(is_wanted) {
-            noted.push((self.column, traits));
         }
         self.column += 1;
     }
@@ -205,7 +210,7 @@ impl RowsBuilder {
                 name: shown(name),
                 r#type: declared.map(shown).unwrap_or_default(),
                 encodings: BTreeSet::new(),
-                seen: BTreeSet::new(),
+                traits: Traits::default(),
             })
             .collect();
         let value_bytes_max = (ROWS_BYTES_MAX / 2 / columns.len().max(1)).clamp(VALUE_BYTES_MIN, VALUE_BYTES_MAX);
@@ -257,13 +262,8 @@ impl RowsBuilder {
             return Ok(self.full());
         }
         self.rows.row_count += 1;
-        for (column, traits) in &self.traits {
-            let Some(column) = self.rows.columns.get_mut(*column) else { continue };
-            // Wanted only where the table declares no type.
-            if column.r#type.is_empty() {
-                column.seen.extend(traits.seen);
-            }
-            column.encodings.extend(traits.encoding);
+        for (column, traits) in self.rows.columns.iter_mut().zip(&self.traits) {
+            column.traits.0 |= traits.0;
         }
         Ok(More::Wanted)
     }
@@ -279,8 +279,10 @@ impl RowsBuilder {
         self.rows.bytes = self.written.json.len();
         self.rows.rows = self.written.finish();
         for column in &mut self.rows.columns {
+            column.encodings = column.traits.encodings().collect();
+            // Wanted only where the table declares no type.
             if column.r#type.is_empty() {
-                let seen: Vec<&str> = column.seen.iter().copied().collect();
+                let seen: Vec<&str> = column.traits.types().collect();
                 column.r#type = if seen.is_empty() { "null".to_owned() } else { seen.join("|") };
             }
         }
@@ -295,12 +297,35 @@ impl RowsBuilder {
     }
 }
 
-/// What the reader must know of a value.
-#[derive(Clone, Copy, Debug, Default)]
-struct Traits {
-    seen: Option<&'static str>,
-    encoding: Option<&'static str>,
-    cut_from: Option<usize>,
+/// What the reader must know of values: a bit for each of [`ENCODINGS`], and behind them one for each of [`TYPES`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Traits(u16);
+
+impl Traits {
+    const BLOB: Self = Self::r#type(0);
+    const INTEGER: Self = Self::r#type(1);
+    const REAL: Self = Self::r#type(2);
+    const TEXT: Self = Self::r#type(3);
+
+    const fn r#type(index: usize) -> Self {
+        Self(1 << (ENCODINGS.len() + index))
+    }
+
+    fn encoded(self, encoding: Encoding) -> Self {
+        Self(self.0 | 1 << encoding as u16)
+    }
+
+    fn encodings(self) -> impl Iterator<Item = &'static str> {
+        named(self.0, ENCODINGS)
+    }
+
+    fn types(self) -> impl Iterator<Item = &'static str> {
+        named(self.0 >> ENCODINGS.len(), TYPES)
+    }
+}
+
+fn named<const N: usize>(bits: u16, names: [&'static str; N]) -> impl Iterator<Item = &'static str> {
+    names.into_iter().enumerate().filter(move |(bit, _)| bits >> bit & 1 == 1).map(|(_, name)| name)
 }
 
 impl Written {
@@ -314,10 +339,9 @@ impl Written {
         Table(unsafe { RawValue::from_string_unchecked(json) })
     }
 
-    /// Adds a value, of which at most `bytes_max` bytes are shown.
-    fn add(&mut self, cell: Cell<'_>, bytes_max: usize) -> Traits {
-        let seen = |seen| Traits { seen: Some(seen), ..Traits::default() };
-        match cell {
+    /// Adds a value, of which at most `bytes_max` bytes are shown; returns how many it has if that are more.
+    fn add(&mut self, cell: Cell<'_>, bytes_max: usize) -> (Traits, Option<usize>) {
+        let traits = match cell {
             Cell::Null => {
                 self.json.extend_from_slice(b"null");
                 Traits::default()
@@ -328,17 +352,17 @@ impl Written {
             }
             Cell::Integer(integer) if (-EXACT_MAX..=EXACT_MAX).contains(&integer) => {
                 self.value(&integer);
-                seen("integer")
+                Traits::INTEGER
             }
             Cell::Integer(integer) => {
                 self.json.push(b'"');
                 self.value(&integer);
                 self.json.push(b'"');
-                Traits { encoding: Some("integer_as_text"), ..seen("integer") }
+                Traits::INTEGER.encoded(Encoding::Integer)
             }
             Cell::Real(real) if real.is_finite() => {
                 self.value(&real);
-                seen("real")
+                Traits::REAL
             }
             Cell::Real(real) => {
                 let name = if real.is_nan() {
@@ -349,51 +373,50 @@ impl Written {
                     "-Infinity"
                 };
                 self.value(name);
-                Traits { encoding: Some("real_as_text"), ..seen("real") }
+                Traits::REAL.encoded(Encoding::Real)
             }
-            Cell::Text(bytes) if bytes.len() <= bytes_max && is_plain(bytes) => {
-                self.plain(bytes);
-                seen("text")
+            Cell::Text(bytes) => return self.text(bytes, bytes_max),
+            Cell::Encoded(bytes, encoding) => {
+                let (traits, all) = self.text(bytes, bytes_max);
+                return (traits.encoded(encoding), all);
             }
-            Cell::Text(bytes) => match std::str::from_utf8(bytes) {
-                Ok(text) => self.text(text, bytes_max),
-                Err(_) => self.bytes(bytes, bytes_max, "text", Form::Text),
-            },
-            Cell::Blob(bytes) => self.bytes(bytes, bytes_max, "blob", Form::Blob),
-            Cell::Encoded(text, encoding) => Traits { encoding, ..self.text(text, bytes_max) },
+            Cell::Blob(bytes) => {
+                return (Traits::BLOB.encoded(Encoding::Blob), self.bytes(bytes, bytes_max, Encoding::Blob));
+            }
             Cell::Value(value, encoding) => {
                 self.value(value);
-                Traits { encoding, ..Traits::default() }
+                encoding.map_or(Traits::default(), |encoding| Traits::default().encoded(encoding))
             }
+        };
+        (traits, None)
+    }
+
+    fn text(&mut self, bytes: &[u8], bytes_max: usize) -> (Traits, Option<usize>) {
+        if bytes.len() <= bytes_max && is_plain(bytes) {
+            self.json.push(b'"');
+            self.json.extend_from_slice(bytes);
+            self.json.push(b'"');
+            return (Traits::TEXT, None);
+        }
+        match std::str::from_utf8(bytes) {
+            Ok(text) => {
+                let end = text.floor_char_boundary(bytes_max);
+                self.value(&text[..end]);
+                (Traits::TEXT, (end < text.len()).then_some(text.len()))
+            }
+            Err(_) => (Traits::TEXT.encoded(Encoding::Text), self.bytes(bytes, bytes_max, Encoding::Text)),
         }
     }
 
-    fn text(&mut self, text: &str, bytes_max: usize) -> Traits {
-        let end = text.floor_char_boundary(bytes_max);
-        let shown = &text[..end];
-        if is_plain(shown.as_bytes()) {
-            self.plain(shown.as_bytes());
-        } else {
-            self.value(shown);
-        }
-        Traits { seen: Some("text"), encoding: None, cut_from: (end < text.len()).then_some(text.len()) }
-    }
-
-    fn bytes(&mut self, bytes: &[u8], bytes_max: usize, seen: &'static str, form: Form) -> Traits {
+    /// Adds bytes as an object that says how they are written.
+    fn bytes(&mut self, bytes: &[u8], bytes_max: usize, encoding: Encoding) -> Option<usize> {
         // Four characters for three bytes.
         let end = bytes.len().min(bytes_max / 4 * 3);
-        for part in ["{\"", form.name(), "\":\"", &base64::encode(&bytes[..end]), "\"}"] {
+        let name = ENCODINGS.get(encoding as usize).copied().unwrap_or_default();
+        for part in ["{\"", name, "\":\"", &base64::encode(&bytes[..end]), "\"}"] {
             self.json.extend_from_slice(part.as_bytes());
         }
-        let cut_from = (end < bytes.len()).then_some(bytes.len());
-        Traits { seen: Some(seen), encoding: Some(form.name()), cut_from }
-    }
-
-    /// Adds a text that [is plain](is_plain).
-    fn plain(&mut self, text: &[u8]) {
-        self.json.push(b'"');
-        self.json.extend_from_slice(text);
-        self.json.push(b'"');
+        (end < bytes.len()).then_some(bytes.len())
     }
 
     fn value<T: Serialize + ?Sized>(&mut self, value: &T) {
@@ -408,7 +431,17 @@ impl Written {
 
 /// Whether `text` is the same in JSON, and ASCII: most texts are, which is quicker to see than to read them character by character.
 fn is_plain(text: &[u8]) -> bool {
-    text.iter().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~') & (*byte != b'"') & (*byte != b'\\'))
+    const ONES: u64 = u64::MAX / 0xff;
+    const TOPS: u64 = ONES * 0x80;
+    // Eight bytes at once; of those that are ASCII, the top bit of each that is below the other.
+    let below = |word: u64, byte: u8| word.wrapping_sub(ONES * u64::from(byte)) & !word & TOPS;
+    let mut words = text.chunks_exact(8);
+    let odd = words.by_ref().fold(0, |odd, word| {
+        let word = word.try_into().map_or(u64::MAX, u64::from_ne_bytes);
+        let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+        odd | (word & TOPS) | below(word, b' ') | is(b'"') | is(b'\\')
+    });
+    odd == 0 && words.remainder().iter().all(|byte| matches!(byte, b' '..=0x7f) && *byte != b'"' && *byte != b'\\')
 }
 
 /// Any value at all: what a schema of a nested type would only say less well.
@@ -534,10 +567,9 @@ mod tests {
         }
 
         #[test]
-        fn plain_is_what_json_leaves_as_it_is(text: String) {
-            if is_plain(text.as_bytes()) {
-                prop_assert_eq!(serde_json::to_string(&text).unwrap(), format!("\"{text}\""));
-            }
+        fn plain_is_ascii_that_json_leaves_as_it_is(text in prop_oneof!["[ !#-\\[\\]-~\u{7f}]{0,40}", "[a-z\"\\\\\u{0}-\u{1f}\u{7f}-\u{ff}]{0,12}", any::<String>()]) {
+            let as_it_is = text.is_ascii() && serde_json::to_string(&text).unwrap() == format!("\"{text}\"");
+            prop_assert_eq!(is_plain(text.as_bytes()), as_it_is, "{:?}", text);
         }
     }
 }

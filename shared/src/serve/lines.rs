@@ -267,7 +267,7 @@ mod tests {
 
     #[tokio::test]
     async fn full_pipe_is_made_wider_once() {
-        let (reader, writer) = std::io::pipe().unwrap();
+        let (reader, writer) = io::pipe().unwrap();
         fcntl_setpipe_size(&writer, 4096).unwrap();
         let output = Output::new(Sink::Pipe(pipe::Sender::from_owned_fd(writer.into()).unwrap()));
         assert_eq!(output.push(b"short".to_vec()).unwrap(), Flushed::Yes);

@@ -44,9 +44,8 @@ impl Digits {
     }
 
     /// Appends what was added to `text`.
-    pub(super) fn append_to(&self, text: &mut String) {
-        let written = self.bytes.get(..self.length).unwrap_or_default();
-        text.push_str(std::str::from_utf8(written).unwrap_or_default());
+    pub(super) fn append_to(&self, text: &mut Vec<u8>) {
+        text.extend_from_slice(self.bytes.get(..self.length).unwrap_or_default());
     }
 
     fn digit(&mut self, value: u32) {
@@ -72,12 +71,12 @@ mod tests {
     fn numbers_have_at_least_their_width() {
         for value in [0, 7, 42, 100, 999, 1000, 9_999, 10_000, 65_535, 99_999, 999_999, 1_000_000, u32::MAX] {
             for width in 0..=10 {
-                let mut text = "-".to_owned();
+                let mut text = b"-".to_vec();
                 let mut digits = Digits::new();
                 digits.number(value, width);
                 digits.sign(b'.');
                 digits.append_to(&mut text);
-                assert_eq!(text, format!("-{value:0width$}."));
+                assert_eq!(text, format!("-{value:0width$}.").into_bytes());
             }
         }
     }

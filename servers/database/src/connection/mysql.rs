@@ -261,7 +261,7 @@ impl Mysql {
         let mut count = 0;
         let mut full = false;
         let mut kinds = Vec::new();
-        let mut written = String::new();
+        let mut written = Vec::new();
         {
             let mut rows = lease.connection().fetch(query);
             while let Some(row) = rows.try_next().await.map_err(|error| self.refusal(&error))? {

@@ -135,7 +135,7 @@ impl Mysql {
         for row in &rows {
             let kinds = super::values::Kind::of_row(row);
             let shown = |index: usize| {
-                let mut written = String::new();
+                let mut written = Vec::new();
                 let made = kinds.get(index).and_then(|kind| super::values::made(row, index, *kind, &mut written).ok());
                 made.map_or_else(String::new, |made| made.shown())
             };

@@ -4,7 +4,7 @@ use sqlx::mysql::{MySql, MySqlRow, MySqlTypeInfo};
 use sqlx::{Column as _, Decode, Row, Type, TypeInfo};
 
 use crate::connection::digits::Digits;
-use crate::rows::Cell;
+use crate::rows::{Cell, Encoding};
 
 /// How the values of a column are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +28,8 @@ pub(super) enum Made<'a> {
     Real(f64),
     Bytes(&'a [u8]),
     Text(&'a [u8]),
-    Encoded(&'a str, &'static str),
-    Written(String, Option<&'static str>),
+    Encoded(&'a [u8], Encoding),
+    Written(String, Option<Encoding>),
 }
 
 impl Made<'_> {
@@ -39,8 +39,9 @@ impl Made<'_> {
             Self::Null => String::new(),
             Self::Integer(integer) => integer.to_string(),
             Self::Real(real) => real.to_string(),
-            Self::Bytes(bytes) | Self::Text(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-            Self::Encoded(text, _) => (*text).to_owned(),
+            Self::Bytes(bytes) | Self::Text(bytes) | Self::Encoded(bytes, _) => {
+                String::from_utf8_lossy(bytes).into_owned()
+            }
             Self::Written(text, _) => text.clone(),
         }
     }
@@ -52,8 +53,9 @@ impl Made<'_> {
             Self::Real(real) => Cell::Real(*real),
             Self::Bytes(bytes) => Cell::Blob(bytes),
             Self::Text(text) => Cell::Text(text),
-            Self::Encoded(text, encoding) => Cell::Encoded(text, Some(encoding)),
-            Self::Written(text, encoding) => Cell::Encoded(text, *encoding),
+            Self::Encoded(text, encoding) => Cell::Encoded(text, *encoding),
+            Self::Written(text, Some(encoding)) => Cell::Encoded(text.as_bytes(), *encoding),
+            Self::Written(text, None) => Cell::Text(text.as_bytes()),
         }
     }
 }
@@ -97,7 +99,7 @@ pub(super) fn made<'a>(
     row: &'a MySqlRow,
     index: usize,
     kind: Kind,
-    text: &'a mut String,
+    text: &'a mut Vec<u8>,
 ) -> Result<Made<'a>, sqlx::Error> {
     let value = row.try_get_raw(index)?;
     // A date of zeros is NULL to the driver, and a value here; only what has no bytes at all is NULL.
@@ -105,11 +107,7 @@ pub(super) fn made<'a>(
     Ok(read(kind, bytes, text))
 }
 
-fn read<'a>(kind: Kind, bytes: &'a [u8], text: &'a mut String) -> Made<'a> {
-    let encoded = |encoding| match std::str::from_utf8(bytes) {
-        Ok(text) => Made::Encoded(text, encoding),
-        Err(_) => Made::Written(String::from_utf8_lossy(bytes).into_owned(), Some(encoding)),
-    };
+fn read<'a>(kind: Kind, bytes: &'a [u8], text: &'a mut Vec<u8>) -> Made<'a> {
     match kind {
         Kind::Integer { unsigned } => integer(bytes, unsigned),
         Kind::Float => match bytes.try_into().map(f32::from_le_bytes) {
@@ -118,12 +116,12 @@ fn read<'a>(kind: Kind, bytes: &'a [u8], text: &'a mut String) -> Made<'a> {
             Err(_) => Made::Bytes(bytes),
         },
         Kind::Double => bytes.try_into().map(f64::from_le_bytes).map_or(Made::Bytes(bytes), Made::Real),
-        Kind::Decimal => encoded("decimal_as_text"),
-        Kind::Json => encoded("json_as_text"),
+        Kind::Decimal => Made::Encoded(bytes, Encoding::Decimal),
+        Kind::Json => Made::Encoded(bytes, Encoding::Json),
         Kind::Date | Kind::DateTime => {
             text.clear();
             match date(text, bytes, kind == Kind::DateTime) {
-                Some(()) => Made::Text(text.as_bytes()),
+                Some(()) => Made::Text(text),
                 None => Made::Bytes(bytes),
             }
         }
@@ -145,12 +143,12 @@ fn integer(bytes: &[u8], unsigned: bool) -> Made<'_> {
     let value = u64::from_le_bytes(wide);
     match i64::try_from(value) {
         Ok(value) if !unsigned || bytes.len() < 8 || value >= 0 => Made::Integer(value),
-        _ => Made::Written(value.to_string(), Some("integer_as_text")),
+        _ => Made::Written(value.to_string(), Some(Encoding::Integer)),
     }
 }
 
 /// A length and that many bytes: year, month, day, hour, minute, second, microseconds, as far as they are not zero.
-fn date(text: &mut String, bytes: &[u8], with_time: bool) -> Option<()> {
+fn date(text: &mut Vec<u8>, bytes: &[u8], with_time: bool) -> Option<()> {
     let (length, parts) = bytes.split_first()?;
     let parts = parts.get(..usize::from(*length))?;
     let part = |at: usize| parts.get(at).copied().unwrap_or(0);
@@ -193,8 +191,8 @@ mod tests {
     #[test]
     fn dates_are_written_as_the_server_does() {
         let date = |bytes: &[u8], with_time| {
-            let mut text = String::new();
-            date(&mut text, bytes, with_time).map(|()| text)
+            let mut text = Vec::new();
+            date(&mut text, bytes, with_time).map(|()| String::from_utf8_lossy(&text).into_owned())
         };
         assert_eq!(date(&[0], false).as_deref(), Some("0000-00-00"));
         assert_eq!(date(&[4, 0xe8, 7, 2, 29], true).as_deref(), Some("2024-02-29 00:00:00"));

@@ -5,7 +5,7 @@ use sqlx::TypeInfo;
 use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgTypeInfo, PgTypeKind};
 
-use crate::rows::{Cell, EXACT_MAX};
+use crate::rows::{Cell, EXACT_MAX, Encoding};
 
 /// `box`, the one type of PostgreSQL's own whose arrays are not parted by commas, which its values have in them.
 pub(super) const BOX: Oid = Oid(603);
@@ -45,11 +45,10 @@ pub(super) enum Made<'a> {
     Boolean(bool),
     Integer(i64),
     Real(f64),
-    Text(&'a str, Option<&'static str>),
-    /// Text as it came, which is looked at where it is written.
-    Plain(&'a [u8]),
+    Text(&'a [u8]),
+    Encoded(&'a [u8], Encoding),
     Bytes(Vec<u8>),
-    Value(Value, Option<&'static str>),
+    Value(Value, Option<Encoding>),
 }
 
 impl Type {
@@ -81,8 +80,8 @@ impl Made<'_> {
             Self::Boolean(value) => Cell::Boolean(*value),
             Self::Integer(integer) => Cell::Integer(*integer),
             Self::Real(real) => Cell::Real(*real),
-            Self::Text(text, encoding) => Cell::Encoded(text, *encoding),
-            Self::Plain(text) => Cell::Text(text),
+            Self::Text(text) => Cell::Text(text),
+            Self::Encoded(text, encoding) => Cell::Encoded(text, *encoding),
             Self::Bytes(bytes) => Cell::Blob(bytes),
             Self::Value(value, encoding) => Cell::Value(value, *encoding),
         }
@@ -106,15 +105,15 @@ pub(super) fn cell<'a>(text: Option<&'a str>, r#type: &Type, characters: usize) 
         Type::Boolean => boolean(text).map(|value| Made::Value(Value::Bool(value), None)),
         // A digit may be missing at the end.
         Type::Bytes => text.strip_prefix("\\x").map(|digits| Made::Bytes(unhex(digits))),
-        Type::Decimal => Some(Made::Text(text, Some("decimal_as_text"))),
-        Type::Json => Some(Made::Text(text, Some("json_as_text"))),
+        Type::Decimal => Some(Made::Encoded(text.as_bytes(), Encoding::Decimal)),
+        Type::Json => Some(Made::Encoded(text.as_bytes(), Encoding::Json)),
         Type::Array(element) if whole => array(text, element).map(|value| {
             let encoding = encoding(element, &value);
             Made::Value(value, encoding)
         }),
         Type::Array(_) | Type::Text | Type::Other => None,
     };
-    made.unwrap_or(Made::Text(text, None))
+    made.unwrap_or(Made::Text(text.as_bytes()))
 }
 
 fn boolean(text: &str) -> Option<bool> {
@@ -131,12 +130,12 @@ fn unhex(digits: &str) -> Vec<u8> {
 }
 
 /// How the elements of an array are written where JSON has no form of its own for them.
-fn encoding(element: &Type, value: &Value) -> Option<&'static str> {
+fn encoding(element: &Type, value: &Value) -> Option<Encoding> {
     match element {
-        Type::Decimal => Some("decimal_as_text"),
-        Type::Json => Some("json_as_text"),
-        Type::Integer => has_text(value).then_some("integer_as_text"),
-        Type::Real => has_text(value).then_some("real_as_text"),
+        Type::Decimal => Some(Encoding::Decimal),
+        Type::Json => Some(Encoding::Json),
+        Type::Integer => has_text(value).then_some(Encoding::Integer),
+        Type::Real => has_text(value).then_some(Encoding::Real),
         _ => None,
     }
 }

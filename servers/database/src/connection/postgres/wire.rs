@@ -6,6 +6,7 @@ use sqlx::postgres::types::Oid;
 
 use super::values::Made;
 use crate::connection::digits::Digits;
+use crate::rows::Encoding;
 
 /// How a column comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +45,7 @@ impl Wire {
 
     /// Reads a value that is no text, and writes it into `text` where JSON has no form of its own for it; `None` when it is not of
     /// the form that the server has for its type.
-    pub(super) fn made<'a>(self, bytes: &[u8], text: &'a mut String) -> Option<Made<'a>> {
+    pub(super) fn made<'a>(self, bytes: &[u8], text: &'a mut Vec<u8>) -> Option<Made<'a>> {
         text.clear();
         Some(match self {
             Self::Boolean => Made::Boolean(*bytes.first()? != 0),
@@ -59,26 +60,26 @@ impl Wire {
             Self::Float8 => Made::Real(f64::from_be_bytes(bytes.try_into().ok()?)),
             Self::Date => {
                 match i32::from_be_bytes(bytes.try_into().ok()?) {
-                    i32::MAX => text.push_str("infinity"),
-                    i32::MIN => text.push_str("-infinity"),
+                    i32::MAX => text.extend_from_slice(b"infinity"),
+                    i32::MIN => text.extend_from_slice(b"-infinity"),
                     days => instant(text, i64::from(days), None, ""),
                 }
-                Made::Text(text, None)
+                Made::Text(text)
             }
             Self::Timestamp | Self::Timestamptz => {
                 match i64::from_be_bytes(bytes.try_into().ok()?) {
-                    i64::MAX => text.push_str("infinity"),
-                    i64::MIN => text.push_str("-infinity"),
+                    i64::MAX => text.extend_from_slice(b"infinity"),
+                    i64::MIN => text.extend_from_slice(b"-infinity"),
                     microseconds => {
                         let zone = if self == Self::Timestamptz { "+00" } else { "" };
                         instant(text, microseconds.div_euclid(DAY_US), Some(microseconds.rem_euclid(DAY_US)), zone);
                     }
                 }
-                Made::Text(text, None)
+                Made::Text(text)
             }
             Self::Numeric => {
                 numeric(text, bytes)?;
-                Made::Text(text, Some("decimal_as_text"))
+                Made::Encoded(text, Encoding::Decimal)
             }
             Self::Text => return None,
         })
@@ -91,7 +92,7 @@ const DAY_US: i64 = 86_400_000_000;
 const DAYS_BEFORE: i64 = 730_425;
 
 /// Writes a day, counted from 2000, and the microseconds in it: `2024-01-02 03:04:05.6+00 BC`.
-fn instant(text: &mut String, days: i64, microseconds: Option<i64>, zone: &str) {
+fn instant(text: &mut Vec<u8>, days: i64, microseconds: Option<i64>, zone: &str) {
     // Years that begin with March have their leap day at the end; 400 of them have always as many days.
     let days = days + DAYS_BEFORE;
     let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
@@ -127,31 +128,32 @@ fn instant(text: &mut String, days: i64, microseconds: Option<i64>, zone: &str) 
     }
     digits.append_to(text);
     if fraction > 0 {
-        text.truncate(text.trim_end_matches('0').len());
+        let zeros = text.iter().rev().take_while(|digit| **digit == b'0').count();
+        text.truncate(text.len() - zeros);
     }
-    text.push_str(zone);
-    text.push_str(era);
+    text.extend_from_slice(zone.as_bytes());
+    text.extend_from_slice(era.as_bytes());
 }
 
 /// Writes a number that comes as groups of four digits.
-fn numeric(text: &mut String, bytes: &[u8]) -> Option<()> {
+fn numeric(text: &mut Vec<u8>, bytes: &[u8]) -> Option<()> {
     let (head, groups) = bytes.split_first_chunk::<8>()?;
     let weight = i64::from(i16::from_be_bytes([head[2], head[3]]));
     let sign = u16::from_be_bytes([head[4], head[5]]);
     let scale = usize::from(u16::from_be_bytes([head[6], head[7]]));
     match sign {
         0 => {}
-        0x4000 => text.push('-'),
+        0x4000 => text.push(b'-'),
         0xc000 => {
-            text.push_str("NaN");
+            text.extend_from_slice(b"NaN");
             return Some(());
         }
         0xd000 => {
-            text.push_str("Infinity");
+            text.extend_from_slice(b"Infinity");
             return Some(());
         }
         0xf000 => {
-            text.push_str("-Infinity");
+            text.extend_from_slice(b"-Infinity");
             return Some(());
         }
         _ => return None,
@@ -161,7 +163,7 @@ fn numeric(text: &mut String, bytes: &[u8]) -> Option<()> {
         let at = usize::try_from(at).ok().and_then(|at| groups.get(2 * at..2 * at + 2));
         at.map_or(0, |pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
     };
-    let digits = |text: &mut String, value: u32, width| {
+    let digits = |text: &mut Vec<u8>, value: u32, width| {
         let mut digits = Digits::new();
         digits.number(value, width);
         digits.append_to(text);
@@ -171,13 +173,13 @@ fn numeric(text: &mut String, bytes: &[u8]) -> Option<()> {
         digits(text, group(at), 4);
     }
     if scale > 0 {
-        text.push('.');
+        text.push(b'.');
         let end = text.len() + scale;
         let mut at = weight + 1;
         // What lies between the full stop and the first group.
         if at < 0 {
             let zeros = usize::try_from(-at).ok()?.saturating_mul(4).min(scale);
-            text.extend(std::iter::repeat_n('0', zeros));
+            text.extend(std::iter::repeat_n(b'0', zeros));
             at = 0;
         }
         while text.len() < end {
@@ -195,9 +197,11 @@ mod tests {
 
     fn text(wire: Wire, bytes: &[u8]) -> String {
         // What was written before is not part of it.
-        let mut written = "before".to_owned();
+        let mut written = b"before".to_vec();
         match wire.made(bytes, &mut written) {
-            Some(Made::Text(text, _)) => text.to_owned(),
+            Some(Made::Text(text) | Made::Encoded(text, Encoding::Decimal)) => {
+                String::from_utf8_lossy(text).into_owned()
+            }
             _ => String::new(),
         }
     }
@@ -239,6 +243,6 @@ mod tests {
         assert_eq!(number(-3, 0, 5, &[70]), "0.00000");
         assert_eq!(number(0, 0xc000, 0, &[]), "NaN");
         assert_eq!((number(0, 0xd000, 0, &[]), number(0, 0xf000, 0, &[])), ("Infinity".into(), "-Infinity".into()));
-        assert!(Wire::Numeric.made(&[0; 3], &mut String::new()).is_none());
+        assert!(Wire::Numeric.made(&[0; 3], &mut Vec::new()).is_none());
     }
 }
