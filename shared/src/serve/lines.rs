@@ -164,27 +164,22 @@ impl Output {
     pub fn push(&self, mut line: Vec<u8>) -> io::Result<Flushed> {
         line.push(b'\n');
         let mut unwritten = self.lock();
-        unwritten.extend(line);
-        self.write_some(&mut unwritten)
+        if !unwritten.is_empty() {
+            unwritten.extend(line);
+            return self.write_some(&mut unwritten);
+        }
+        // Most of the time nothing waits, and nothing has to be kept.
+        let written = self.write(&line)?;
+        unwritten.extend(line.get(written..).unwrap_or_default());
+        Ok(if unwritten.is_empty() { Flushed::Yes } else { Flushed::No })
     }
 
     fn write_some(&self, unwritten: &mut VecDeque<u8>) -> io::Result<Flushed> {
         while !unwritten.is_empty() {
             let (front, _) = unwritten.as_slices();
-            let written = match &self.sink {
-                Sink::Pipe(pipe) => pipe.try_write(front),
-                Sink::Socket(socket) => socket.try_write(front),
-                Sink::Tcp(connection) => connection.try_write(front),
-                Sink::Other(_) => return Ok(Flushed::No),
-            };
-            match written {
+            match self.write(front) {
+                Ok(0) => return Ok(Flushed::No),
                 Ok(count) => drop(unwritten.drain(..count)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if !self.widen() {
-                        return Ok(Flushed::No);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     unwritten.clear();
                     return Err(error);
@@ -194,14 +189,40 @@ impl Output {
         Ok(Flushed::Yes)
     }
 
-    /// Has a full pipe hold more, once; returns whether it does.
-    fn widen(&self) -> bool {
-        match &self.sink {
-            Sink::Pipe(pipe) if !self.is_wide.swap(true, Ordering::Relaxed) => {
-                fcntl_getpipe_size(pipe).is_ok_and(|size| size < PIPE_BYTES)
-                    && fcntl_setpipe_size(pipe, PIPE_BYTES).is_ok()
+    /// Writes as much as goes without waiting, and returns how much that was.
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut count = 0;
+        while let Some(rest) = bytes.get(count..).filter(|rest| !rest.is_empty()) {
+            let written = match &self.sink {
+                Sink::Pipe(pipe) => pipe.try_write(rest),
+                Sink::Socket(socket) => socket.try_write(rest),
+                Sink::Tcp(connection) => connection.try_write(rest),
+                Sink::Other(_) => break,
+            };
+            match written {
+                Ok(0) => break,
+                Ok(written) => count += written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if count > 0 {
+                        self.widen();
+                    }
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
-            _ => false,
+        }
+        Ok(count)
+    }
+
+    /// Has a pipe that is full hold more, once; as far as the system lets it.
+    fn widen(&self) {
+        if let Sink::Pipe(pipe) = &self.sink
+            && !self.is_wide.swap(true, Ordering::Relaxed)
+            && fcntl_getpipe_size(pipe).is_ok_and(|size| size < PIPE_BYTES)
+            && let Err(error) = fcntl_setpipe_size(pipe, PIPE_BYTES)
+        {
+            tracing::debug!(%error, "the pipe stays as it is");
         }
     }
 
@@ -270,11 +291,14 @@ mod tests {
         let (reader, writer) = io::pipe().unwrap();
         fcntl_setpipe_size(&writer, 4096).unwrap();
         let output = Output::new(Sink::Pipe(pipe::Sender::from_owned_fd(writer.into()).unwrap()));
-        assert_eq!(output.push(b"short".to_vec()).unwrap(), Flushed::Yes);
+        output.push(b"short".to_vec()).unwrap();
+        output.flush().await.unwrap();
         assert_eq!(fcntl_getpipe_size(&reader).unwrap(), 4096);
-        assert_eq!(output.push(vec![b'x'; 100_000]).unwrap(), Flushed::Yes);
+        output.push(vec![b'x'; 100_000]).unwrap();
         assert_eq!(fcntl_getpipe_size(&reader).unwrap(), PIPE_BYTES);
-        // Nobody reads, and it does not grow for ever.
+        // Though nobody reads.
+        output.flush().await.unwrap();
+        // It does not grow for ever.
         assert_eq!(output.push(vec![b'x'; 2 * PIPE_BYTES]).unwrap(), Flushed::No);
         assert_eq!(fcntl_getpipe_size(&reader).unwrap(), PIPE_BYTES);
         assert!(output.is_behind());
