@@ -30,6 +30,8 @@ const JUDGED: usize = 20_000;
 /// How often each query is measured unless the environment says otherwise, in turns, so that a busy moment of the
 /// machine hits all alike.
 const ROUNDS: usize = 1_000;
+/// The first rounds, which open connections and prepare statements, are not counted.
+const WARM_UP: usize = 20;
 /// Rows of the table.
 const ROWS: usize = 2_000;
 
@@ -112,6 +114,25 @@ impl Direct {
 fn percentile(times: &mut [Duration], percent: usize) -> f64 {
     times.sort();
     times[(times.len() * percent / 100).min(times.len() - 1)].as_secs_f64() * 1e3
+}
+
+/// In milliseconds.
+#[derive(Clone, Copy)]
+struct Took {
+    p50: f64,
+    p99: f64,
+}
+
+/// Has everything that is compared take its turn in each round.
+fn measured<const N: usize>(rounds: usize, mut round: impl FnMut(usize) -> [Duration; N]) -> [Took; N] {
+    let mut times: [Vec<Duration>; N] = std::array::from_fn(|_| Vec::with_capacity(rounds));
+    for number in 0..rounds + WARM_UP {
+        let took = round(number);
+        if number >= WARM_UP {
+            times.iter_mut().zip(took).for_each(|(times, took)| times.push(took));
+        }
+    }
+    times.map(|mut times| Took { p50: percentile(&mut times, 50), p99: percentile(&mut times, 99) })
 }
 
 /// A statement of about 1 KB, as an analyst writes them.
@@ -250,42 +271,44 @@ fn main() {
             // What a server that does nothing needs to hand over as much as ours does.
             let (_, bytes) = ours.answer("query", &ask, &marker);
             let fill = json!({ "bytes": bytes });
-            let mut times: Vec<Vec<Duration>> = vec![Vec::new(); 4 + peers.len()];
-            // The first ones open connections and prepare statements.
-            for round in 0..rounds + 20 {
-                if !peers.is_empty() {
-                    // What they do after their answers, such as collecting garbage, is no part of what comes next.
-                    std::thread::sleep(Duration::from_millis(3));
-                    bare.call("echo", &echo, "hello");
-                }
-                let mut took = vec![
+            let [here, direct, echoed, filled] = measured(rounds, |_| {
+                [
                     ours.call("query", &ask, &marker),
                     runtime.block_on(engine.direct.run(&sql)),
                     bare.call("echo", &echo, "hello"),
                     bare.call("fill", &fill, "xx"),
-                ];
-                took.extend(peers.iter_mut().map(|peer| peer.server.call(peer.tool, &ask, &marker)));
-                if round >= 20 {
-                    times.iter_mut().zip(took).for_each(|(times, took)| times.push(took));
-                }
-            }
-            let p50: Vec<f64> = times.iter_mut().map(|times| percentile(times, 50)).collect();
-            let p99: Vec<f64> = times.iter_mut().map(|times| percentile(times, 99)).collect();
+                ]
+            });
             println!(
                 "  {rows:>5} rows: mcp-database p50 {:.3} ms, p99 {:.3} ms; sqlx {:.3} ms + round trip {:.3} ms: {:.2}×; + a round trip of as many bytes ({bytes}) {:.3} ms: {:.2}× (aim: 1.3×)",
-                p50[0],
-                p99[0],
-                p50[1],
-                p50[2],
-                p50[0] / (p50[1] + p50[2]),
-                p50[3],
-                p50[0] / (p50[1] + p50[3]),
+                here.p50,
+                here.p99,
+                direct.p50,
+                echoed.p50,
+                here.p50 / (direct.p50 + echoed.p50),
+                filled.p50,
+                here.p50 / (direct.p50 + filled.p50),
             );
-            for (peer, (p50_there, p99_there)) in peers.iter().zip(p50[4..].iter().zip(&p99[4..])) {
+            // In turns of their own: what comes after them waits for what they do when they have answered, such as collecting
+            // garbage, and finds the processor's caches full of theirs.
+            for peer in &mut peers {
+                let [here, there] = measured(rounds, |round| {
+                    let mut here = || ours.call("query", &ask, &marker);
+                    let mut there = || peer.server.call(peer.tool, &ask, &marker);
+                    if round % 2 == 0 {
+                        [here(), there()]
+                    } else {
+                        let there = there();
+                        [here(), there]
+                    }
+                });
                 println!(
-                    "              {:<16} p50 {p50_there:.3} ms, p99 {p99_there:.3} ms: mcp-database takes {:.2}× of it",
+                    "              {:<16} p50 {:.3} ms, p99 {:.3} ms: mcp-database beside it {:.3} ms, {:.2}× of it",
                     peer.name,
-                    p50[0] / p50_there
+                    there.p50,
+                    there.p99,
+                    here.p50,
+                    here.p50 / there.p50
                 );
             }
         }
