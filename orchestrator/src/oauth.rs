@@ -8,6 +8,7 @@ mod assertion;
 mod callback;
 pub(crate) mod config;
 mod login;
+mod reach;
 mod store;
 
 use std::error::Error;

@@ -14,7 +14,7 @@ use ring::signature::{
 use rmcp::transport::auth::{AuthError, AuthorizationMetadata, OAuthTokenResponse, StoredCredentials};
 use serde_json::{Value, json};
 
-use super::OAuthConfig;
+use super::{OAuthConfig, reach};
 
 /// How long an assertion is good for.
 const ASSERTION_SECONDS: u64 = 300;
@@ -55,7 +55,7 @@ pub(super) async fn exchange(
     if !scope.is_empty() {
         form.push(("scope", &scope));
     }
-    let answer = post(&metadata.token_endpoint, &form).await?;
+    let answer = post(&metadata.token_endpoint, &form, config, resource).await?;
     let response: OAuthTokenResponse = serde_json::from_slice(&answer).map_err(|error| {
         failed(&format!("the answer is no token: line {}, column {}", error.line(), error.column()))
     })?;
@@ -71,8 +71,17 @@ pub(super) async fn exchange(
     .with_issuer(metadata.issuer.clone()))
 }
 
-/// Posts a form to an authorization server, following no redirect, and returns its answer.
-pub(super) async fn post(endpoint: &str, form: &[(&str, &str)]) -> Result<Vec<u8>, AuthError> {
+/// Posts a form to the authorization server of `resource`, following no redirect, and returns its answer.
+pub(super) async fn post(
+    endpoint: &str,
+    form: &[(&str, &str)],
+    config: &OAuthConfig,
+    resource: &str,
+) -> Result<Vec<u8>, AuthError> {
+    if !reach::may_send(endpoint, resource, config.allow_private_addresses) {
+        let endpoint = super::said(endpoint);
+        return Err(failed(&format!("no secret may be sent to `{endpoint}` for this server")));
+    }
     let mut url = Url::parse("form:").map_err(|error| failed(&error.to_string()))?;
     url.query_pairs_mut().extend_pairs(form);
     super::install_tls();
@@ -201,5 +210,33 @@ mod tests {
         let signed = format!("{}.{}", parts[0], parts[1]);
         public.verify(signed.as_bytes(), &BASE64_URL_SAFE_NO_PAD.decode(parts[2]).unwrap()).unwrap();
         assert!(Key::parse("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_server_elsewhere_has_nothing_posted_to_this_machine() {
+        let service = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}/token", service.local_addr().unwrap());
+        let config = OAuthConfig::default();
+        let post = |resource: &'static str| post(&endpoint, &[("a", "b")], &config, resource);
+        let refused = tokio::time::timeout(Duration::from_secs(5), post("https://mcp.example/mcp")).await;
+        let refused = refused.expect("it was sent there").unwrap_err().to_string();
+        assert!(refused.contains("no secret may be sent"), "{refused}");
+        let here = async {
+            // The first that comes is that of the server of this machine.
+            let (mut connection, _) = service.accept().await.unwrap();
+            let mut asked = [0; 4];
+            tokio::io::AsyncReadExt::read_exact(&mut connection, &mut asked).await.unwrap();
+            tokio::io::AsyncWriteExt::write_all(
+                &mut connection,
+                b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}",
+            )
+            .await
+            .unwrap();
+            // Kept until all that was sent has been read.
+            let _ = tokio::io::AsyncReadExt::read_to_end(&mut connection, &mut Vec::new()).await;
+            asked
+        };
+        let (answer, asked) = tokio::join!(post("http://127.0.0.1:1/mcp"), here);
+        assert_eq!((answer.unwrap(), &asked), (b"{}".to_vec(), b"POST"));
     }
 }

@@ -189,12 +189,12 @@ fn open_browser(page: &str) {
 pub(crate) async fn log_out(access: &Access) -> anyhow::Result<bool> {
     let _alone = access.file.alone().await?;
     if let Ok(Some(login)) = access.file.read() {
-        revoke(&login).await;
+        revoke(&login, access).await;
     }
     Ok(access.file.remove()?)
 }
 
-async fn revoke(login: &Login) {
+async fn revoke(login: &Login, access: &Access) {
     let endpoint = login.metadata.additional_fields.get("revocation_endpoint").and_then(serde_json::Value::as_str);
     let Some(endpoint) = endpoint.filter(|endpoint| crate::config::is_safe_url(endpoint, true)) else { return };
     let Some(token) = login.refresh_token().or_else(|| login.token()) else { return };
@@ -202,7 +202,7 @@ async fn revoke(login: &Login) {
     if let Some(secret) = &login.client.secret {
         form.push(("client_secret", &secret.0));
     }
-    if let Err(error) = assertion::post(endpoint, &form).await {
+    if let Err(error) = assertion::post(endpoint, &form, &access.config, &access.url).await {
         tracing::warn!("the authorization server was not told that the login ended: {}", reason(&error));
     }
 }
