@@ -47,21 +47,29 @@ pub fn repository_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the repository")
 }
 
-fn build(name: &str) -> PathBuf {
-    let executable = std::env::current_exe().expect("a test has an executable");
-    // target/<profile>/deps/<test> → target/<profile>
-    let folder = executable.ancestors().nth(2).expect("the executable is two folders down").to_owned();
-    let release = folder.file_name().is_some_and(|name| name == "release");
+/// Returns what builds programs of the workspace with all that was compiled for whoever asks.
+#[must_use]
+pub fn cargo_build() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["build", "--workspace", "--quiet", "--bin", name]).current_dir(repository_root());
-    // What Cargo says of this package to its tests is not for another Cargo: build scripts that look at it would run
-    // again, and with them half of what was built for the tests themselves.
+    command.args(["build", "--workspace"]).current_dir(repository_root());
+    // What Cargo says of a package to what it runs of it is not for another Cargo: build scripts that look at it would run
+    // again, and with them half of what was built before.
     for (name, _) in std::env::vars_os() {
         let of_this_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_CFG_"];
         if name.to_str().is_some_and(|name| of_this_package.iter().any(|prefix| name.starts_with(prefix))) {
             command.env_remove(name);
         }
     }
+    command
+}
+
+fn build(name: &str) -> PathBuf {
+    let executable = std::env::current_exe().expect("a test has an executable");
+    // target/<profile>/deps/<test> → target/<profile>
+    let folder = executable.ancestors().nth(2).expect("the executable is two folders down").to_owned();
+    let release = folder.file_name().is_some_and(|name| name == "release");
+    let mut command = cargo_build();
+    command.args(["--quiet", "--bin", name]);
     if release {
         command.arg("--release");
     }

@@ -11,6 +11,7 @@ use owo_colors::{OwoColorize, Stream};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
+use tollgate_tests::world::cargo_build;
 
 use crate::root;
 
@@ -106,11 +107,7 @@ pub(crate) fn path(path: &Path) -> anyhow::Result<&str> {
 
 /// Builds every program and returns the folder that holds them.
 fn build() -> anyhow::Result<PathBuf> {
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--workspace", "--bins"])
-        .current_dir(root())
-        .status()
-        .context("cannot run cargo")?;
+    let status = cargo_build().arg("--bins").status().context("cannot run cargo")?;
     ensure!(status.success(), "the build failed");
     // xtask itself was built into the folder that the programs are in.
     let own = std::env::current_exe()?;
