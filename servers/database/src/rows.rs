@@ -239,7 +239,7 @@ impl RowsBuilder {
     ///
     /// # Errors
     ///
-    /// Those of `fill`, after which the answer is of no use.
+    /// Those of `fill`; then the row is not there.
     pub fn row<E>(&mut self, fill: impl FnOnce(&mut RowBuilder<'_>) -> Result<(), E>) -> Result<More, E> {
         if self.rows.row_count >= self.rows_max {
             self.rows.note = Some(format!(
@@ -251,11 +251,15 @@ impl RowsBuilder {
         let (bytes_before, cuts_before) = (self.written.json.len(), self.rows.cut_values.len());
         self.traits.clear();
         self.written.json.extend_from_slice(if self.rows.row_count == 0 { b"[" } else { b",[" });
-        fill(&mut RowBuilder { builder: self, column: 0 })?;
+        let filled = fill(&mut RowBuilder { builder: self, column: 0 });
         self.written.json.push(b']');
-        if self.written.json.len() > ROWS_BYTES_MAX && self.rows.row_count > 0 {
+        let is_too_much = self.written.json.len() > ROWS_BYTES_MAX && self.rows.row_count > 0;
+        if filled.is_err() || is_too_much {
             self.written.json.truncate(bytes_before);
             self.rows.cut_values.truncate(cuts_before);
+        }
+        filled?;
+        if is_too_much {
             self.rows.note = Some(format!(
                 "the rows have more than {ROWS_BYTES_MAX} bytes: name fewer columns, narrow the query, or pass `cursor` to go on"
             ));
@@ -312,7 +316,7 @@ impl Traits {
     }
 
     fn encoded(self, encoding: Encoding) -> Self {
-        Self(self.0 | 1 << encoding as u16)
+        Self(self.0 | (1 << (encoding as u16)))
     }
 
     fn encodings(self) -> impl Iterator<Item = &'static str> {
@@ -325,7 +329,7 @@ impl Traits {
 }
 
 fn named<const N: usize>(bits: u16, names: [&'static str; N]) -> impl Iterator<Item = &'static str> {
-    names.into_iter().enumerate().filter(move |(bit, _)| bits >> bit & 1 == 1).map(|(_, name)| name)
+    names.into_iter().enumerate().filter(move |(bit, _)| (bits >> bit) & 1 == 1).map(|(_, name)| name)
 }
 
 impl Written {
@@ -335,7 +339,7 @@ impl Written {
         let json =
             String::from_utf8(self.json).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
         #[expect(unsafe_code, reason = "to read all rows again costs as much as to write them")]
-        // SAFETY: a sequence of rows parted by commas, each of which is closed, of values that are JSON; debug builds look.
+        // SAFETY: rows parted by commas, each of which is closed or was taken back, of values that are JSON; debug builds look.
         Table(unsafe { RawValue::from_string_unchecked(json) })
     }
 
@@ -509,6 +513,26 @@ mod tests {
         assert_eq!((answer.row_count, answer.truncated, answer.note.is_some()), (2, true, true));
         let answer = rows(0, &[row]);
         assert_eq!((answer.row_count, answer.truncated), (0, true));
+    }
+
+    #[test]
+    fn row_that_fails_is_taken_back() {
+        let mut builder = RowsBuilder::new([("a", None), ("b", None)].into_iter(), 10);
+        let both = |values: &mut RowBuilder<'_>| {
+            values.cell(Cell::Integer(1));
+            values.cell(Cell::Text(b"x"));
+            Ok::<(), &str>(())
+        };
+        assert_eq!(builder.row(both), Ok(More::Wanted));
+        let failed = builder.row(|values| {
+            values.cell(Cell::Blob(&[b'x'; VALUE_BYTES_MAX + 1]));
+            Err("gone")
+        });
+        assert_eq!(failed, Err("gone"));
+        assert_eq!(builder.row(both), Ok(More::Wanted));
+        let answer = builder.finish();
+        assert_eq!((json!(answer.rows), answer.row_count), (json!([[1, "x"], [1, "x"]]), 2));
+        assert!(answer.cut_values.is_empty() && answer.columns[0].encodings.is_empty());
     }
 
     #[test]
