@@ -19,7 +19,7 @@ async fn at_rest(world: &World) -> Duration {
 }
 
 /// Waits until the server works on something of this database's.
-async fn at_work(world: &World) {
+pub(super) async fn at_work(world: &World) {
     let started = Instant::now();
     while world.at_work().await == 0 {
         assert!(started.elapsed() < Duration::from_secs(20), "the query does not begin");
