@@ -196,7 +196,7 @@ pub(crate) async fn log_out(access: &Access) -> anyhow::Result<bool> {
 
 async fn revoke(login: &Login, access: &Access) {
     let endpoint = login.metadata.additional_fields.get("revocation_endpoint").and_then(serde_json::Value::as_str);
-    let Some(endpoint) = endpoint.filter(|endpoint| crate::config::is_safe_url(endpoint, true)) else { return };
+    let Some(endpoint) = endpoint else { return };
     let Some(token) = login.refresh_token().or_else(|| login.token()) else { return };
     let mut form = vec![("token", token.as_str()), ("client_id", login.client.id.as_str())];
     if let Some(secret) = &login.client.secret {

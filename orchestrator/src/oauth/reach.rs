@@ -7,10 +7,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use reqwest::Url;
 
-/// Whether a server at `resource` may have something sent to `endpoint`: to its own host, to a name (over https, so that whoever
-/// answers has to prove it), to a public address, to this machine only when it is there itself, and to a private address only
-/// where the operator allows it.
+/// Whether a server at `resource` may have something sent to `endpoint`, over https or to this machine: to its own host, to a name
+/// (whoever answers has to prove it), to a public address, to this machine only when it is there itself, and to a private
+/// address only where the operator allows it.
 pub(super) fn may_send(endpoint: &str, resource: &str, allow_private: bool) -> bool {
+    if !crate::config::is_safe_url(endpoint, true) {
+        return false;
+    }
     let (Ok(endpoint), Ok(resource)) = (Url::parse(endpoint), Url::parse(resource)) else { return false };
     if endpoint.host_str().is_some() && endpoint.host_str() == resource.host_str() {
         return true;
@@ -51,12 +54,11 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || (first == 198 && matches!(second, 18 | 19)))
 }
 
-/// Public, and not a way of writing an IPv4 address (NAT64, 6to4, Teredo, compatible), whose own rule would be got around.
+/// Public, and not a way of writing an IPv4 address (6to4, Teredo), whose own rule would be got around. All that is given to
+/// hosts of the world is in 2000::/3; the other ways of writing an IPv4 address are outside of it.
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let [first, second, ..] = address.segments();
-    let writes_another =
-        (first == 0x64 && second == 0xff9b) || first == 0x2002 || (first == 0x2001 && second == 0) || first == 0;
-    !(writes_another || address.is_unique_local() || address.is_unicast_link_local() || address.is_multicast())
+    first & 0xe000 == 0x2000 && first != 0x2002 && (first, second) != (0x2001, 0)
 }
 
 #[cfg(test)]
@@ -92,8 +94,11 @@ mod tests {
             "https://224.0.0.1/token",
             "https://255.255.255.255/token",
             "https://[fe80::1]/token",
+            "https://[fec0::1]/token",
             "https://[fd00::1]/token",
             "https://[ff02::1]/token",
+            "http://93.184.215.14/token",
+            "http://mcp.example/token",
             "http://as.example/token",
             "file:///etc/passwd",
             "",
