@@ -52,10 +52,15 @@ pub(super) fn is_gone(state_dir: &Path, name: &str) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
         Err(error) => return Err(error),
     };
+    is_free(&file, &mut || std::thread::sleep(LOOK_AGAIN))
+}
+
+/// Whether nobody holds `file` locked, or nobody any more at one of the looks; `pause` is what is between them.
+fn is_free(file: &File, pause: &mut dyn FnMut()) -> io::Result<bool> {
     for look in 1..=LOOKS {
         match file.try_lock() {
             Ok(()) => return Ok(true),
-            Err(TryLockError::WouldBlock) if look < LOOKS => std::thread::sleep(LOOK_AGAIN),
+            Err(TryLockError::WouldBlock) if look < LOOKS => pause(),
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(error)) => return Err(error),
         }
@@ -92,14 +97,12 @@ mod tests {
         assert!(!is_gone(folder.path(), &owner.name).unwrap());
         let (name, path) = (owner.name.clone(), owner.path.clone());
         drop(owner);
-        let looking = File::open(&path).unwrap();
-        looking.lock().unwrap();
-        let done = std::thread::spawn(move || {
-            std::thread::sleep(LOOK_AGAIN / 2);
-            drop(looking);
-        });
+        let mut looking = Some(File::open(&path).unwrap());
+        looking.as_ref().unwrap().lock().unwrap();
+        let file = File::options().append(true).open(&path).unwrap();
+        assert!(is_free(&file, &mut || drop(looking.take())).unwrap());
+        drop(file);
         assert!(is_gone(folder.path(), &name).unwrap());
-        done.join().unwrap();
         // One that lives may be looked at by many at once.
         let alive = Owner::new(folder.path()).unwrap();
         std::thread::scope(|scope| {

@@ -153,6 +153,31 @@ async fn what_a_dead_process_set_aside_is_given_up_with_one_receipt_and_a_living
     assert_eq!((receipts[0].code.as_deref(), receipts[0].agent.name.as_str()), (Some("caller_died"), "dead"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_finds_a_dead_process_at_the_same_moment_is_not_refused() {
+    for _ in 0..20 {
+        let house = House::new(BudgetConfig { per_day_usd: Some(usd("1")), ..BudgetConfig::default() });
+        let (dead_ledger, dead) = house.spender();
+        dead.reserve(&dead_ledger, intent("dead", None, usd("0.9"))).await.unwrap();
+        let owner = dead.owner_file(&dead_ledger).await.unwrap().unwrap();
+        let spenders: Vec<(Ledger, Budgets)> = (0..4).map(|_| house.spender()).collect();
+        for (ledger, budgets) in &spenders {
+            budgets.reserve(ledger, intent("a", None, Money::ZERO)).await.unwrap();
+        }
+        drop(dead);
+        // Another test may start a process just now, which has the open file until it runs its program.
+        while std::fs::File::open(&owner).unwrap().try_lock().is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        let calls = spenders.into_iter().map(|(ledger, budgets)| {
+            tokio::spawn(async move { budgets.reserve(&ledger, intent("a", None, usd("0.25"))).await })
+        });
+        for call in futures::future::join_all(calls).await {
+            call.unwrap().unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_receipt_that_a_dead_process_wrote_is_counted_and_not_written_again() {
     let house = House::new(BudgetConfig { per_day_usd: Some(usd("1")), ..BudgetConfig::default() });
