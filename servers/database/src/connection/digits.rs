@@ -1,15 +1,19 @@
 //! The numbers in dates and decimals, written digit by digit: formatting takes several times as long, for every row.
 
+/// The longest there is: a date and time whose every part is the largest that MySQL's protocol has room for, which its server
+/// never sends, has 36.
+const BYTES_MAX: usize = 40;
+
 /// What is put together digit by digit: all of a time, or a part of a number.
 pub(super) struct Digits {
-    bytes: [u8; 32],
+    bytes: [u8; BYTES_MAX],
     length: usize,
 }
 
 impl Digits {
     /// Starts with nothing.
     pub(super) fn new() -> Self {
-        Self { bytes: [b'0'; 32], length: 0 }
+        Self { bytes: [b'0'; BYTES_MAX], length: 0 }
     }
 
     /// Adds a sign, which is ASCII.

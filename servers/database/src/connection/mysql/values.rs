@@ -196,6 +196,11 @@ mod tests {
         };
         assert_eq!(date(&[0], false).as_deref(), Some("0000-00-00"));
         assert_eq!(date(&[4, 0xe8, 7, 2, 29], true).as_deref(), Some("2024-02-29 00:00:00"));
+        // No server has such a date; whoever answers in its place may send one.
+        assert_eq!(
+            date(&[11, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255], true).as_deref(),
+            Some("65535-255-255 255:255:255.4294967295")
+        );
         assert_eq!(date(&[7, 15, 39, 12, 31, 23, 59, 58], true).as_deref(), Some("9999-12-31 23:59:58"));
         assert_eq!(
             date(&[11, 0xe8, 7, 1, 2, 3, 4, 5, 1, 0, 0, 0], true).as_deref(),
