@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 
 use crate::demo::{DemoArguments, Orchestrator, copy_folder, make_history, say};
-use crate::root;
+use tollgate_tests::world::repository_root;
 
 /// How many workers there are; each is a process.
 const WORKERS: usize = 3;
@@ -17,10 +17,10 @@ pub fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
     let begun = Instant::now();
     let folder = tempfile::Builder::new().prefix("tollgate-demo-").tempdir()?;
     let shop = folder.path().join("bookshop");
-    copy_folder(&root().join("examples/bookshop"), &shop)?;
+    copy_folder(&repository_root().join("examples/bookshop"), &shop)?;
     make_history(&shop)?;
     // What agents do is the operator's, as the configuration is: neither is in the repository.
-    let example = root().join("examples/backlog");
+    let example = repository_root().join("examples/backlog");
     copy_folder(&example.join("agents"), &shop.join(".agents"))?;
     fs::copy(example.join("tollgate.toml"), shop.join("tollgate.toml"))?;
     fs::copy(example.join("backlog.json"), folder.path().join("backlog.json"))?;

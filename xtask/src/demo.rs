@@ -11,9 +11,7 @@ use owo_colors::{OwoColorize, Stream};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
-use tollgate_tests::world::cargo_build;
-
-use crate::root;
+use tollgate_tests::world::{cargo_build, repository_root};
 
 #[derive(clap::Args)]
 pub struct DemoArguments {
@@ -33,7 +31,7 @@ pub fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
     let shop = folder.path().join("bookshop");
 
     say("A bookshop: a small service in Rust, its orders in SQLite, its history in git.");
-    copy_folder(&root().join("examples/bookshop"), &shop)?;
+    copy_folder(&repository_root().join("examples/bookshop"), &shop)?;
     make_history(&shop)?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(make_orders(&shop))?;
     let orchestrator = Orchestrator { program: programs.join("orchestrator"), shop: &shop };
@@ -41,7 +39,7 @@ pub fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
 
     say("An agent is given TASK-7: \"orders of exactly ten copies get no bulk discount\". Every call it makes\n\
          goes through a server that may refuse it, and is answered with a receipt.");
-    let script = root().join("examples/demo/task-7.yaml");
+    let script = repository_root().join("examples/demo/task-7.yaml");
     orchestrator.run(&["run", path(&script)?])?;
 
     say("What it cost, by tool (orchestrator costs):");
@@ -196,7 +194,7 @@ async fn make_orders(shop: &Path) -> anyhow::Result<()> {
 
 /// Returns the demo's `tollgate.toml`, with the example's foreign server from the folder of the programs.
 fn configuration(programs: &Path) -> anyhow::Result<String> {
-    let mut text = fs::read_to_string(root().join("examples/demo/tollgate.toml"))?;
+    let mut text = fs::read_to_string(repository_root().join("examples/demo/tollgate.toml"))?;
     let workshop = programs.join("mcp-workshop");
     text = text.replace("command = \"mcp-workshop\"", &format!("command = {:?}", path(&workshop)?));
     // Cargo, which the workshop runs, may live in places that only the environment knows.

@@ -5,8 +5,6 @@ mod demo;
 mod map;
 mod schemas;
 
-use std::path::{Path, PathBuf};
-
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -43,9 +41,4 @@ fn main() -> anyhow::Result<()> {
         Task::Map { check } => map::run(check),
         Task::Schemas { check } => schemas::run(check),
     }
-}
-
-/// Returns the root of the repository.
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()
 }

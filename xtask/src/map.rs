@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
-use crate::root;
+use tollgate_tests::world::repository_root;
 
 const BEGIN: &str = "<!-- modules: written by `cargo xtask map` -->\n";
 const END: &str = "<!-- end of modules -->";
@@ -16,7 +16,7 @@ const PACKAGES: &[&str] =
 
 /// Writes the list, or with `check` fails when it is not what the modules say.
 pub fn run(check: bool) -> anyhow::Result<()> {
-    let path = root().join("ARCHITECTURE.md");
+    let path = repository_root().join("ARCHITECTURE.md");
     let text = fs::read_to_string(&path).context("cannot read ARCHITECTURE.md")?;
     let (before, rest) = text.split_once(BEGIN).context("ARCHITECTURE.md has no place for the modules")?;
     let (_, after) = rest.split_once(END).context("the place for the modules in ARCHITECTURE.md has no end")?;
@@ -35,7 +35,7 @@ fn modules() -> anyhow::Result<String> {
     for package in PACKAGES {
         text.push_str(&format!("\n### {package}\n\n"));
         for folder in ["src", "it", "benches"] {
-            let folder = root().join(package).join(folder);
+            let folder = repository_root().join(package).join(folder);
             if folder.is_dir() {
                 list(&folder, &folder, &mut text)?;
             }

@@ -23,11 +23,11 @@ use tollgate_shared::price::PriceList;
 use tollgate_shared::receipt::Receipt;
 use tollgate_shared::serve::{Server, Toolbox};
 
-use crate::root;
+use tollgate_tests::world::repository_root;
 
 /// Writes every schema, or with `check` fails when one is not what the types say.
 pub fn run(check: bool) -> anyhow::Result<()> {
-    let folder = root().join("schemas");
+    let folder = repository_root().join("schemas");
     let mut stale = Vec::new();
     for (name, schema) in all() {
         let path = folder.join(name);
