@@ -11,6 +11,8 @@ use tempfile::TempDir;
 use tollgate_tests::database_servers::{DatabaseServer, own_mysql, own_postgres};
 use tollgate_tests::mcp_process::McpProcess;
 
+use super::world::until;
+
 /// One server that a test may end, with what is different about it.
 struct Engine {
     server: DatabaseServer,
@@ -90,9 +92,7 @@ async fn check(engine: Engine) {
 
     // It dies in the middle of a query, as a crash has it.
     let dies = async {
-        while engine.at_work().await == 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until(Duration::from_secs(20), "the query does not begin", async || engine.at_work().await > 0).await;
         engine.server.crash();
     };
     let began = Instant::now();

@@ -81,7 +81,7 @@ async fn slow_queries_stop_on_the_server() {
     let server = world.start();
     server.ok("list_tables", json!({})).await;
     let cancelled = async {
-        limits::at_work(&world).await;
+        limits::begun(&world).await;
         let notification = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 2, "reason": "enough"}});
         server.write(format!("{notification}\n").as_bytes()).await.unwrap();
         tokio::time::sleep(Duration::from_millis(300)).await;

@@ -25,6 +25,16 @@ pub const SHOP: &str = "
     CREATE VIRTUAL TABLE search USING fts5(title);
     INSERT INTO search SELECT title FROM book;";
 
+/// Waits until `is_so`, at most `most` long, and returns how long that was.
+pub async fn until(most: Duration, why: &str, mut is_so: impl AsyncFnMut() -> bool) -> Duration {
+    let started = Instant::now();
+    while !is_so().await {
+        assert!(started.elapsed() < most, "{why}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    started.elapsed()
+}
+
 impl World {
     /// A world with one database `shop` in the default journal mode.
     pub async fn new() -> Self {

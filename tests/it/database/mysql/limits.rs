@@ -1,30 +1,22 @@
 //! What would take for ever or everything, and how the server goes on.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Map, json};
 use sqlx::{AssertSqlSafe, Row};
 
 use super::{SLOW, World, rows};
-use crate::database::world::{bounded, peak_kib};
+use crate::database::world::{bounded, peak_kib, until};
 
-/// Waits until the server works on nothing of this database's.
+/// Waits until the server works on nothing of this database's, and returns how long that was.
 async fn at_rest(world: &World) -> Duration {
-    let started = Instant::now();
-    while world.at_work().await > 0 {
-        assert!(started.elapsed() < Duration::from_secs(10), "a query goes on without anybody who waits for it");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    started.elapsed()
+    let why = "a query goes on without anybody who waits for it";
+    until(Duration::from_secs(10), why, async || world.at_work().await == 0).await
 }
 
 /// Waits until the server works on something of this database's.
-pub(super) async fn at_work(world: &World) {
-    let started = Instant::now();
-    while world.at_work().await == 0 {
-        assert!(started.elapsed() < Duration::from_secs(20), "the query does not begin");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+pub(super) async fn begun(world: &World) {
+    until(Duration::from_secs(20), "the query does not begin", async || world.at_work().await > 0).await;
 }
 
 /// Ends connections to this database behind the server's back: all of them, or those at work.
@@ -91,7 +83,7 @@ async fn killed_server_leaves_no_query_behind() {
         let slow = server.try_call("query", json!({"sql": SLOW}), Map::new());
         tokio::select! {
             called = slow => panic!("it ended: {called:?}"),
-            () = at_work(&world) => {}
+            () = begun(&world) => {}
         }
     }
     server.kill().await;
@@ -138,7 +130,7 @@ async fn connections_that_the_server_closes_are_made_again() {
     end_connections(&world, "").await;
     assert_eq!(rows(&server, "SELECT 1", json!([])).await, json!([[1]]));
     let killed = async {
-        at_work(&world).await;
+        begun(&world).await;
         end_connections(&world, "AND COMMAND IN ('Query', 'Execute')").await;
     };
     let (called, ()) = tokio::join!(server.call("query", json!({"sql": SLOW})), killed);

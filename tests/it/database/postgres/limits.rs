@@ -1,12 +1,12 @@
 //! What would take for ever or everything, and how the server goes on.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Map, json};
 use sqlx::Row;
 
 use super::{World, rows};
-use crate::database::world::{bounded, peak_kib};
+use crate::database::world::{bounded, peak_kib, until};
 
 const SLOW: &str = "SELECT count(*) FROM generate_series(1, 100000000000) a";
 
@@ -19,21 +19,13 @@ async fn at_work(world: &World) -> i64 {
 
 /// Waits until the server works on something.
 async fn begun(world: &World) {
-    let started = Instant::now();
-    while at_work(world).await == 0 {
-        assert!(started.elapsed() < Duration::from_secs(20), "the query does not begin");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until(Duration::from_secs(20), "the query does not begin", async || at_work(world).await > 0).await;
 }
 
-/// Waits until the server works on nothing.
+/// Waits until the server works on nothing, and returns how long that was.
 async fn at_rest(world: &World) -> Duration {
-    let started = Instant::now();
-    while at_work(world).await > 0 {
-        assert!(started.elapsed() < Duration::from_secs(10), "a query goes on without anybody who waits for it");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    started.elapsed()
+    let why = "a query goes on without anybody who waits for it";
+    until(Duration::from_secs(10), why, async || at_work(world).await == 0).await
 }
 
 #[tokio::test]
@@ -135,7 +127,7 @@ async fn connections_that_the_server_closes_are_made_again() {
     assert_eq!(rows(&server, "SELECT 1", json!([])).await, json!([[1]]));
     let slow = server.call("query", json!({"sql": SLOW}));
     let killed = async {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        begun(&world).await;
         world.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tollgate' AND state = 'active' AND datname = current_database()").await;
     };
     let (called, ()) = tokio::join!(slow, killed);
