@@ -102,8 +102,8 @@ const ESCAPED: [bool; 256] = {
     escaped
 };
 
-/// Appends `json` as what a JSON string has between its quotes. So much of it are quotes that to copy what is between them costs more than
-/// to write every byte.
+/// Appends `json`, which is the text of a JSON value, as what a JSON string has between its quotes. So many of its bytes are quotes that to
+/// copy what is between them costs more than to write every byte.
 fn escape(line: &mut Vec<u8>, json: &str) -> serde_json::Result<()> {
     let bytes = json.as_bytes();
     if bytes.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < b' ' {

@@ -52,6 +52,11 @@ impl Level {
 }
 
 impl Depth {
+    /// Counts the next token.
+    ///
+    /// # Errors
+    ///
+    /// What makes the statement too deep, or closes what is not open, or a function that is not known.
     pub(super) fn count(
         &mut self,
         kind: Kind,
@@ -91,6 +96,11 @@ impl Depth {
         if operators + sets + below > DEPTH_MAX { Err(too_deep()) } else { Ok(()) }
     }
 
+    /// Returns how deep the whole statement can be.
+    ///
+    /// # Errors
+    ///
+    /// When that is too deep, or something is not closed.
     pub(super) fn finish(mut self) -> Result<usize, Malformed> {
         let depth = self.here.depth();
         match (self.open.is_empty(), depth > DEPTH_MAX) {
