@@ -1,13 +1,15 @@
 //! What an engine answers, as JSON without loss and within bounds.
 
+mod table;
+
 use std::collections::BTreeSet;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
-use serde_json::Value;
-use serde_json::value::RawValue;
 
-use crate::base64;
+pub(crate) use table::EXACT_MAX;
+pub use table::{Cell, Encoding, Table};
+use table::{Traits, Written};
 
 /// How many bytes of JSON the rows of an answer have at most: what hosts pass on to a model without cutting it.
 const ROWS_BYTES_MAX: usize = 80_000;
@@ -23,54 +25,6 @@ pub const COLUMNS_MAX: usize = 500;
 
 /// How many characters of a column's name or type are shown.
 const NAME_CHARACTERS_MAX: usize = 128;
-
-/// Largest integer that every JSON reader keeps exact: hosts in JavaScript round above it.
-pub(crate) const EXACT_MAX: i64 = (1 << 53) - 1;
-
-/// One value as an engine has it.
-#[derive(Clone, Copy, Debug)]
-pub enum Cell<'a> {
-    /// NULL.
-    Null,
-    /// True or false.
-    Boolean(bool),
-    /// An integer.
-    Integer(i64),
-    /// A floating-point number.
-    Real(f64),
-    /// Text, which need not be UTF-8.
-    Text(&'a [u8]),
-    /// Bytes.
-    Blob(&'a [u8]),
-    /// Text that stands for a value with no JSON form of its own, and how.
-    Encoded(&'a [u8], Encoding),
-    /// A value that is JSON already, and how what is in it is written.
-    Value(&'a Value, Option<Encoding>),
-}
-
-/// How a value with no JSON form of its own is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
-    /// An integer beyond what every JSON reader keeps exact.
-    Integer,
-    /// A number that is not finite.
-    Real,
-    /// A decimal.
-    Decimal,
-    /// JSON.
-    Json,
-    /// Bytes.
-    Blob,
-    /// Text that is not UTF-8.
-    Text,
-}
-
-/// Names of [`Encoding`], in its order.
-const ENCODINGS: [&str; 6] =
-    ["integer_as_text", "real_as_text", "decimal_as_text", "json_as_text", "base64", "text_base64"];
-
-/// Names of the types that values of an expression are seen to have, in the order of their [`Traits`].
-const TYPES: [&str; 4] = ["blob", "integer", "real", "text"];
 
 /// The rows of an answer.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -100,27 +54,6 @@ impl Rows {
     pub fn bytes(&self) -> usize {
         self.bytes + self.columns.len() * 100
     }
-}
-
-/// The rows of an answer as JSON.
-///
-/// An answer has thousands of values, and a tree of them costs an allocation for each, twice: once to be made and once to be
-/// taken apart. These are written as they come, and copied from there.
-#[derive(Clone, Debug, Serialize)]
-#[serde(transparent)]
-pub struct Table(Box<RawValue>);
-
-impl Default for Table {
-    fn default() -> Self {
-        Self(RawValue::from_string("[]".to_owned()).unwrap_or_default())
-    }
-}
-
-/// A [`Table`] that is being written.
-#[derive(Debug)]
-struct Written {
-    /// The bracket that opens it, and the rows so far, parted by commas.
-    json: Vec<u8>,
 }
 
 /// One column.
@@ -174,10 +107,7 @@ impl RowBuilder<'_> {
     /// Adds the value of the next column.
     pub fn cell(&mut self, cell: Cell<'_>) {
         let RowsBuilder { rows, written, value_bytes_max, cut_before, traits, .. } = &mut *self.builder;
-        if self.column > 0 {
-            written.json.push(b',');
-        }
-        let (found, all) = written.add(cell, *value_bytes_max);
+        let (found, all) = written.add(cell, self.column > 0, *value_bytes_max);
         traits.push(found);
         if let Some(all) = all {
             let came_whole = cut_before.is_none_or(|before| all * 2 + 2 < before);
@@ -223,8 +153,7 @@ impl RowsBuilder {
             note: None,
             bytes: 0,
         };
-        let written = Written { json: vec![b'['] };
-        Self { rows, written, rows_max, value_bytes_max, cut_before: None, traits: Vec::new() }
+        Self { rows, written: Written::new(), rows_max, value_bytes_max, cut_before: None, traits: Vec::new() }
     }
 
     /// Has the values cut before they come, and returns after how many characters: a little more than is shown.
@@ -248,14 +177,14 @@ impl RowsBuilder {
             ));
             return Ok(self.full());
         }
-        let (bytes_before, cuts_before) = (self.written.json.len(), self.rows.cut_values.len());
+        let (bytes_before, cuts_before) = (self.written.length(), self.rows.cut_values.len());
         self.traits.clear();
-        self.written.json.extend_from_slice(if self.rows.row_count == 0 { b"[" } else { b",[" });
+        self.written.begin_row();
         let filled = fill(&mut RowBuilder { builder: self, column: 0 });
-        self.written.json.push(b']');
-        let is_too_much = self.written.json.len() > ROWS_BYTES_MAX && self.rows.row_count > 0;
+        self.written.end_row();
+        let is_too_much = self.written.length() > ROWS_BYTES_MAX && self.rows.row_count > 0;
         if filled.is_err() || is_too_much {
-            self.written.json.truncate(bytes_before);
+            self.written.take_back(bytes_before);
             self.rows.cut_values.truncate(cuts_before);
         }
         filled?;
@@ -280,7 +209,7 @@ impl RowsBuilder {
     /// Returns the answer.
     #[must_use]
     pub fn finish(mut self) -> Rows {
-        self.rows.bytes = self.written.json.len();
+        self.rows.bytes = self.written.length();
         self.rows.rows = self.written.finish();
         for column in &mut self.rows.columns {
             column.encodings = column.traits.encodings().collect();
@@ -301,153 +230,6 @@ impl RowsBuilder {
     }
 }
 
-/// What the reader must know of values: a bit for each of [`ENCODINGS`], and behind them one for each of [`TYPES`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Traits(u16);
-
-impl Traits {
-    const BLOB: Self = Self::r#type(0);
-    const INTEGER: Self = Self::r#type(1);
-    const REAL: Self = Self::r#type(2);
-    const TEXT: Self = Self::r#type(3);
-
-    const fn r#type(index: usize) -> Self {
-        Self(1 << (ENCODINGS.len() + index))
-    }
-
-    fn encoded(self, encoding: Encoding) -> Self {
-        Self(self.0 | (1 << (encoding as u16)))
-    }
-
-    fn encodings(self) -> impl Iterator<Item = &'static str> {
-        named(self.0, ENCODINGS)
-    }
-
-    fn types(self) -> impl Iterator<Item = &'static str> {
-        named(self.0 >> ENCODINGS.len(), TYPES)
-    }
-}
-
-fn named<const N: usize>(bits: u16, names: [&'static str; N]) -> impl Iterator<Item = &'static str> {
-    names.into_iter().enumerate().filter(move |(bit, _)| (bits >> bit) & 1 == 1).map(|(_, name)| name)
-}
-
-impl Written {
-    /// Returns the rows.
-    fn finish(mut self) -> Table {
-        self.json.push(b']');
-        let json =
-            String::from_utf8(self.json).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
-        #[expect(unsafe_code, reason = "to read all rows again costs as much as to write them")]
-        // SAFETY: rows parted by commas, each of which is closed or was taken back, of values that are JSON; debug builds look.
-        Table(unsafe { RawValue::from_string_unchecked(json) })
-    }
-
-    /// Adds a value, of which at most `bytes_max` bytes are shown; returns how many it has if that are more.
-    fn add(&mut self, cell: Cell<'_>, bytes_max: usize) -> (Traits, Option<usize>) {
-        let traits = match cell {
-            Cell::Null => {
-                self.json.extend_from_slice(b"null");
-                Traits::default()
-            }
-            Cell::Boolean(value) => {
-                self.json.extend_from_slice(if value { b"true" } else { b"false" });
-                Traits::default()
-            }
-            Cell::Integer(integer) if (-EXACT_MAX..=EXACT_MAX).contains(&integer) => {
-                self.value(&integer);
-                Traits::INTEGER
-            }
-            Cell::Integer(integer) => {
-                self.json.push(b'"');
-                self.value(&integer);
-                self.json.push(b'"');
-                Traits::INTEGER.encoded(Encoding::Integer)
-            }
-            Cell::Real(real) if real.is_finite() => {
-                self.value(&real);
-                Traits::REAL
-            }
-            Cell::Real(real) => {
-                let name = if real.is_nan() {
-                    "NaN"
-                } else if real > 0.0 {
-                    "Infinity"
-                } else {
-                    "-Infinity"
-                };
-                self.value(name);
-                Traits::REAL.encoded(Encoding::Real)
-            }
-            Cell::Text(bytes) => return self.text(bytes, bytes_max),
-            Cell::Encoded(bytes, encoding) => {
-                let (traits, all) = self.text(bytes, bytes_max);
-                return (traits.encoded(encoding), all);
-            }
-            Cell::Blob(bytes) => {
-                return (Traits::BLOB.encoded(Encoding::Blob), self.bytes(bytes, bytes_max, Encoding::Blob));
-            }
-            Cell::Value(value, encoding) => {
-                self.value(value);
-                encoding.map_or(Traits::default(), |encoding| Traits::default().encoded(encoding))
-            }
-        };
-        (traits, None)
-    }
-
-    fn text(&mut self, bytes: &[u8], bytes_max: usize) -> (Traits, Option<usize>) {
-        if bytes.len() <= bytes_max && is_plain(bytes) {
-            self.json.push(b'"');
-            self.json.extend_from_slice(bytes);
-            self.json.push(b'"');
-            return (Traits::TEXT, None);
-        }
-        match std::str::from_utf8(bytes) {
-            Ok(text) => {
-                let end = text.floor_char_boundary(bytes_max);
-                self.value(&text[..end]);
-                (Traits::TEXT, (end < text.len()).then_some(text.len()))
-            }
-            Err(_) => (Traits::TEXT.encoded(Encoding::Text), self.bytes(bytes, bytes_max, Encoding::Text)),
-        }
-    }
-
-    /// Adds bytes as an object that says how they are written.
-    fn bytes(&mut self, bytes: &[u8], bytes_max: usize, encoding: Encoding) -> Option<usize> {
-        // Four characters for three bytes.
-        let end = bytes.len().min(bytes_max / 4 * 3);
-        let name = ENCODINGS.get(encoding as usize).copied().unwrap_or_default();
-        for part in ["{\"", name, "\":\"", &base64::encode(&bytes[..end]), "\"}"] {
-            self.json.extend_from_slice(part.as_bytes());
-        }
-        (end < bytes.len()).then_some(bytes.len())
-    }
-
-    fn value<T: Serialize + ?Sized>(&mut self, value: &T) {
-        let before = self.json.len();
-        if serde_json::to_writer(&mut self.json, value).is_err() {
-            // Of what is written here, nothing fails.
-            self.json.truncate(before);
-            self.json.extend_from_slice(b"null");
-        }
-    }
-}
-
-/// Whether `text` is the same in JSON, and ASCII: most texts are, which is quicker to see than to read them character by character.
-fn is_plain(text: &[u8]) -> bool {
-    const ONES: u64 = u64::MAX / 0xff;
-    const TOPS: u64 = ONES * 0x80;
-    // Eight bytes at once; of those that are ASCII, the top bit of each that is below the other.
-    let below = |word: u64, byte: u8| word.wrapping_sub(ONES * u64::from(byte)) & !word & TOPS;
-    let mut words = text.chunks_exact(8);
-    let odd = words.by_ref().fold(0, |odd, word| {
-        let word = word.try_into().map_or(u64::MAX, u64::from_ne_bytes);
-        let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
-        odd | (word & TOPS) | below(word, b' ') | is(b'"') | is(b'\\')
-    });
-    odd == 0 && words.remainder().iter().all(|byte| matches!(byte, b' '..=0x7f) && *byte != b'"' && *byte != b'\\')
-}
-
 /// Any value at all: what a schema of a nested type would only say less well.
 fn rows_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "array", "items": { "type": "array", "items": {} } })
@@ -456,9 +238,10 @@ fn rows_schema(_: &mut SchemaGenerator) -> Schema {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::base64;
 
     fn rows(rows_max: usize, all: &[&[Cell<'_>]]) -> Rows {
         let width = all.first().map_or(0, |row| row.len());
@@ -588,12 +371,6 @@ mod tests {
                 };
                 prop_assert_eq!(value, &expected);
             }
-        }
-
-        #[test]
-        fn plain_is_ascii_that_json_leaves_as_it_is(text in prop_oneof!["[ !#-\\[\\]-~\u{7f}]{0,40}", "[a-z\"\\\\\u{0}-\u{1f}\u{7f}-\u{ff}]{0,12}", any::<String>()]) {
-            let as_it_is = text.is_ascii() && serde_json::to_string(&text).unwrap() == format!("\"{text}\"");
-            prop_assert_eq!(is_plain(text.as_bytes()), as_it_is, "{:?}", text);
         }
     }
 }
