@@ -6,6 +6,7 @@
 //! function that it compiles, those in views too.
 
 mod authorizer;
+mod compiled;
 mod describe;
 mod idle;
 mod masks;
@@ -19,7 +20,7 @@ use anyhow::{bail, ensure};
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Statement};
+use rusqlite::{CachedStatement, Connection, Error, ErrorCode, OpenFlags, Statement};
 use tollgate_shared::refusal::Refusal;
 
 use super::{Inspected, Page, timed_out};
@@ -28,6 +29,7 @@ use crate::parameters::Parameter;
 use crate::rows::{COLUMNS_MAX, Cell, More, Rows, RowsBuilder};
 use crate::statement::{ReadStatement, Syntax};
 use authorizer::{Authorizer, Denied};
+use compiled::Compiled;
 use idle::{Idle, Place};
 use masks::Masks;
 use source::Source;
@@ -146,6 +148,7 @@ impl SqliteFile {
 struct Session<'a> {
     connection: Connection,
     authorizer: Authorizer,
+    compiled: Compiled,
     watch: &'a Watch,
     path: String,
 }
@@ -162,17 +165,18 @@ impl<'a> Session<'a> {
             tracing::debug!(%error, "cannot open a database");
             unavailable("the file cannot be opened")
         })?;
-        let authorizer = Authorizer::default();
-        let session = Self { connection, authorizer, watch, path: source.path().display().to_string() };
+        let path = source.path().display().to_string();
+        let session =
+            Self { connection, authorizer: Authorizer::default(), compiled: Compiled::default(), watch, path };
         session.lock_down(protection).map_err(|error| session.refusal(error))?;
         Ok(session)
     }
 
     /// Goes on with a connection that is locked down already.
     fn again(idle: Idle, source: &Source, watch: &'a Watch) -> Result<Self, Refusal> {
-        let Idle { connection, authorizer, .. } = idle;
+        let Idle { connection, authorizer, compiled, .. } = idle;
         authorizer.forget();
-        let session = Self { connection, authorizer, watch, path: source.path().display().to_string() };
+        let session = Self { connection, authorizer, compiled, watch, path: source.path().display().to_string() };
         let begun =
             session.connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX).and_then(|_| session.watched());
         begun.map_err(|error| session.refusal(error))?;
@@ -181,7 +185,7 @@ impl<'a> Session<'a> {
 
     /// Gives the connection back, for the next call.
     fn rest(self, rest: source::Rest) -> Idle {
-        Idle::new(self.connection, self.authorizer, rest)
+        Idle::new(self.connection, self.authorizer, self.compiled, rest)
     }
 
     /// Has SQLite ask the watch of this call whether to go on.
@@ -193,6 +197,7 @@ impl<'a> Session<'a> {
 
     fn lock_down(&self, protection: &Arc<Protection>) -> rusqlite::Result<()> {
         let connection = &self.connection;
+        connection.set_prepared_statement_cache_capacity(compiled::KEPT_MAX);
         // First: what follows may wait for a lock already.
         self.watched()?;
         for (limit, value) in LIMITS {
@@ -213,7 +218,7 @@ impl<'a> Session<'a> {
     }
 
     fn query(&self, statement: &ReadStatement, parameters: &[Parameter], page: Page) -> Result<Rows, Refusal> {
-        let mut compiled = self.compile(statement)?;
+        let mut compiled = self.compiled_before(statement)?;
         let places = Places::of(&compiled)?;
         places.check(parameters)?;
         if compiled.column_count() > COLUMNS_MAX {
@@ -223,7 +228,9 @@ impl<'a> Session<'a> {
                 "name the columns that are needed",
             ));
         }
-        let weight = self.weigh(statement, compiled.column_count())?;
+        let known = self.compiled.calls(statement.text());
+        let calls = known.map_or_else(|| self.calls(statement), Ok)?;
+        let weight = Weight { columns: compiled.column_count(), calls };
         self.connection
             .set_limit(Limit::SQLITE_LIMIT_LENGTH, weight.value_bytes_max())
             .map_err(|error| self.refusal(error))?;
@@ -250,6 +257,10 @@ impl<'a> Session<'a> {
                 break;
             }
         }
+        drop(rows);
+        if known.is_none() {
+            self.compiled.keep(statement.text(), compiled, calls);
+        }
         Ok(answer.finish())
     }
 
@@ -272,20 +283,28 @@ impl<'a> Session<'a> {
 
     /// Compiles a statement, and asks SQLite once more whether it writes.
     fn compile(&self, statement: &ReadStatement) -> Result<Statement<'_>, Refusal> {
-        let masked = self.authorizer.of(statement)?;
-        mask::permit(statement.mentions(), &masked, Syntax::Sqlite)?;
+        self.permit(statement)?;
         let compiled = self.connection.prepare(statement.text()).map_err(|error| self.refusal(error))?;
-        if !compiled.readonly() || compiled.is_explain() != 0 || compiled.column_count() == 0 {
-            return Err(not_a_read("SQLite does not take the statement for a read"));
-        }
-        Ok(compiled)
+        is_read(&compiled).map(|()| compiled)
     }
 
-    /// Counts what the compiled statement does between two looks at the watch.
+    /// Returns a statement as it was compiled for a call before, when SQLite asked about all that is in it, or compiles it.
+    fn compiled_before(&self, statement: &ReadStatement) -> Result<CachedStatement<'_>, Refusal> {
+        self.permit(statement)?;
+        let compiled = self.connection.prepare_cached(statement.text()).map_err(|error| self.refusal(error))?;
+        is_read(&compiled).map(|()| compiled)
+    }
+
+    fn permit(&self, statement: &ReadStatement) -> Result<(), Refusal> {
+        let masked = self.authorizer.of(statement)?;
+        mask::permit(statement.mentions(), &masked, Syntax::Sqlite)
+    }
+
+    /// Counts what calls functions in the compiled statement.
     ///
     /// Counted in SQLite's program, not in the text: what a subquery computes once may be computed again wherever
     /// its column is used, and again for each level of subqueries.
-    fn weigh(&self, statement: &ReadStatement, columns: usize) -> Result<Weight, Refusal> {
+    fn calls(&self, statement: &ReadStatement) -> Result<usize, Refusal> {
         let calls = || -> rusqlite::Result<usize> {
             let mut program = self.connection.prepare(&format!("EXPLAIN {}", statement.text()))?;
             let mut steps = program.raw_query();
@@ -304,7 +323,7 @@ impl<'a> Session<'a> {
                 "compute less at once: columns of subqueries are computed again wherever they are used",
             ));
         }
-        Ok(Weight { columns, calls })
+        Ok(calls)
     }
 
     /// Says what went wrong, without the path of the file.
@@ -444,6 +463,14 @@ impl Places {
         }
         Ok(())
     }
+}
+
+/// Asks SQLite once more whether a statement writes.
+fn is_read(compiled: &Statement<'_>) -> Result<(), Refusal> {
+    if !compiled.readonly() || compiled.is_explain() != 0 || compiled.column_count() == 0 {
+        return Err(not_a_read("SQLite does not take the statement for a read"));
+    }
+    Ok(())
 }
 
 fn bound(parameter: &Parameter) -> ToSqlOutput<'_> {

@@ -46,6 +46,8 @@ impl Session<'_> {
     fn ours<T>(&self, work: impl FnOnce() -> rusqlite::Result<T>) -> Result<T, Refusal> {
         self.authorizer.trust(true);
         let result = work();
+        // What was compiled as ours would be taken for an agent's own statement of the same text.
+        self.connection.flush_prepared_statement_cache();
         self.authorizer.trust(false);
         result.map_err(|error| self.refusal(error))
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::authorizer::Authorizer;
+use super::compiled::Compiled;
 use super::source::Rest;
 
 /// How long a connection is kept that nobody uses.
@@ -20,6 +21,7 @@ const IDLE_MAX: Duration = Duration::from_secs(2);
 pub(super) struct Idle {
     pub(super) connection: Connection,
     pub(super) authorizer: Authorizer,
+    pub(super) compiled: Compiled,
     /// What the file was when it was read last.
     pub(super) rest: Rest,
     since: Instant,
@@ -37,8 +39,8 @@ struct State {
 }
 
 impl Idle {
-    pub(super) fn new(connection: Connection, authorizer: Authorizer, rest: Rest) -> Self {
-        Self { connection, authorizer, rest, since: Instant::now() }
+    pub(super) fn new(connection: Connection, authorizer: Authorizer, compiled: Compiled, rest: Rest) -> Self {
+        Self { connection, authorizer, compiled, rest, since: Instant::now() }
     }
 }
 
