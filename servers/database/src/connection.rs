@@ -300,11 +300,13 @@ impl Connection {
                     let statement = judged(cut, server.rules()).await?;
                     let ready = prepare.ready(&statement, &parameters, position)?;
                     let Ready::Ask(ask) = ready else { return ready.answer() };
+                    // While the transaction begins.
+                    let planned = server.plan_known(&statement, ask.page);
                     let lease = match early {
                         Some(early) => early.lease().await?,
                         None => Arc::clone(server).begin(self.slot().await?).await?,
                     };
-                    let rows = server.query(lease, &statement, &parameters, ask.page).await?;
+                    let rows = server.query(lease, &statement, &parameters, ask.page, planned).await?;
                     Ok(ask.answer(rows))
                 })
                 .await

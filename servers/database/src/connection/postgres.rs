@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, ensure};
 use futures::TryStreamExt;
@@ -64,6 +64,9 @@ const LOCK_MS_MAX: u64 = 1_000;
 
 /// How many statements a connection keeps prepared.
 const STATEMENTS_MAX: usize = 32;
+
+/// How long a plan is good, beyond what is known of the statement.
+const PLANNED_MAX: Duration = Duration::from_millis(100);
 
 /// Longest wait for a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -139,17 +142,32 @@ impl Postgres {
         &self.rules
     }
 
-    /// Runs `statement`.
+    /// Runs `statement`, as it was `planned` if it was.
     pub(super) async fn query(
         &self,
         mut lease: Lease,
         statement: &ReadStatement,
         parameters: &[Parameter],
         page: Page,
+        planned: Option<Planned>,
     ) -> Result<Rows, Refusal> {
-        let answer = self.read(&mut lease, statement, parameters, page).await;
+        // Unless the connection was waited for: what the catalogue said is relied on for a moment only.
+        let answer = match planned.filter(|planned| planned.at.elapsed() < PLANNED_MAX) {
+            Some(planned) => self.send(&mut lease, planned, parameters).await,
+            None => self.read(&mut lease, statement, parameters, page).await,
+        };
         end_later(lease);
         answer
+    }
+
+    /// Returns what is sent to the server for `statement`, if there is nothing that it has to be asked before.
+    pub(super) fn plan_known(&self, statement: &ReadStatement, page: Page) -> Option<Planned> {
+        self.known.get(statement)?;
+        let tables = self.masks.get(statement, &self.protection)?;
+        let statement = mask::masked(statement, &tables, Syntax::Postgres).ok()?;
+        let described = self.described.get(statement.text())?;
+        let types = self.known_type_names(&described.parameters)?;
+        Some(Planned::new(&statement, described, &types, page))
     }
 
     /// Has the server compile `statement`, and says what it would read.
@@ -233,20 +251,6 @@ impl Postgres {
         ServerConnections { idle: lease::lock(&self.idle).len(), opened: self.opened.load(Ordering::Relaxed) }
     }
 
-    /// Returns the text of `statement` with parameters that come as text and are of the type that it wants.
-    async fn typed(
-        &self,
-        lease: &mut Lease,
-        statement: &ReadStatement,
-        described: &Described,
-    ) -> Result<String, Refusal> {
-        let names = self.type_names(lease, &described.parameters).await?;
-        Ok(statement.with_parameters(|number| match names.get(number - 1).map(String::as_str) {
-            None | Some("text") => format!("${number}::text"),
-            Some(name) => format!("(${number}::text::{name})"),
-        }))
-    }
-
     /// Runs `statement` without asking the catalogue: the second lock alone.
     async fn run(
         &self,
@@ -263,9 +267,16 @@ impl Postgres {
             }
         };
         described.takes(parameters)?;
-        let answer = self.fetch(lease, statement, &described, parameters, page).await;
+        let types = self.type_names(lease, &described.parameters).await?;
+        self.send(lease, Planned::new(statement, described, &types, page), parameters).await
+    }
+
+    async fn send(&self, lease: &mut Lease, planned: Planned, parameters: &[Parameter]) -> Result<Rows, Refusal> {
+        planned.described.takes(parameters)?;
+        let described = planned.of.clone();
+        let answer = self.fetch(lease, planned, parameters).await;
         if let Err(refusal) = &answer {
-            self.described.forget(statement.text());
+            self.described.forget(&described);
             if refusal.message == CHANGED {
                 // What connections have prepared is of the table as it was, and described so.
                 lease.abandon();
@@ -275,22 +286,9 @@ impl Postgres {
         answer
     }
 
-    async fn fetch(
-        &self,
-        lease: &mut Lease,
-        statement: &ReadStatement,
-        described: &Described,
-        parameters: &[Parameter],
-        Page { rows_max, offset }: Page,
-    ) -> Result<Rows, Refusal> {
+    async fn fetch(&self, lease: &mut Lease, planned: Planned, parameters: &[Parameter]) -> Result<Rows, Refusal> {
+        let Planned { described, text, mut answer, characters, rows_max, .. } = planned;
         let columns = &described.columns;
-        let mut answer = RowsBuilder::new(
-            columns.iter().map(|column| (column.name.as_str(), Some(column.shown.as_str()))),
-            rows_max,
-        );
-        let characters = answer.cut_before();
-        let inner = self.typed(lease, statement, described).await?;
-        let text = wrapped(&inner, columns, characters, rows_max, offset);
         let mut query = sqlx::query(AssertSqlSafe(text));
         for parameter in parameters {
             query = query.bind(as_text(parameter));
@@ -376,21 +374,27 @@ impl Postgres {
         })
     }
 
+    /// Returns the names of types as SQL has them, if all are known.
+    fn known_type_names(&self, types: &[Oid]) -> Option<Vec<String>> {
+        let known = lease::lock(&self.type_names);
+        types.iter().map(|oid| known.get(&oid.0).cloned()).collect()
+    }
+
     /// Returns the names of types as SQL has them.
     async fn type_names(&self, lease: &mut Lease, types: &[Oid]) -> Result<Vec<String>, Refusal> {
-        let known = |oid: &Oid| lease::lock(&self.type_names).get(&oid.0).cloned();
-        let missing: Vec<Oid> = types.iter().filter(|oid| known(oid).is_none()).copied().collect();
-        if !missing.is_empty() {
-            let named: Vec<(Oid, String)> =
-                // Without a length of its own, which `character` and `bit` would have: one.
-                sqlx::query_as("SELECT oid, format_type(oid, -1) FROM unnest($1::oid[]) AS oid")
-                    .bind(missing)
-                    .fetch_all(lease.connection())
-                    .await
-                    .map_err(|error| self.refusal(&error))?;
-            lease::lock(&self.type_names).extend(named.into_iter().map(|(oid, name)| (oid.0, name)));
+        if let Some(known) = self.known_type_names(types) {
+            return Ok(known);
         }
-        Ok(types.iter().map(|oid| known(oid).unwrap_or_else(|| "text".to_owned())).collect())
+        let named: Vec<(Oid, String)> =
+            // Without a length of its own, which `character` and `bit` would have: one.
+            sqlx::query_as("SELECT oid, format_type(oid, -1) FROM unnest($1::oid[]) AS oid")
+                .bind(types)
+                .fetch_all(lease.connection())
+                .await
+                .map_err(|error| self.refusal(&error))?;
+        let mut known = lease::lock(&self.type_names);
+        known.extend(named.into_iter().map(|(oid, name)| (oid.0, name)));
+        Ok(types.iter().map(|oid| known.get(&oid.0).map_or("text", String::as_str).to_owned()).collect())
     }
 
     /// Says what went wrong, without where the server is and who asks.
@@ -484,6 +488,39 @@ impl Described1 {
     fn is(&self, found: &PgTypeInfo) -> bool {
         self.wire == Wire::Text || found.oid().is_some_and(|oid| oid.0 == self.oid)
     }
+}
+
+/// What is sent to the server for a statement, and how its answer is read.
+pub(super) struct Planned {
+    at: Instant,
+    /// The text that was described.
+    of: String,
+    described: Arc<Described>,
+    text: String,
+    answer: RowsBuilder,
+    characters: usize,
+    rows_max: usize,
+}
+
+impl Planned {
+    /// Plans a page of `statement`, which is `described`, with parameters of these `types`.
+    fn new(statement: &ReadStatement, described: Arc<Described>, types: &[String], page: Page) -> Self {
+        let Page { rows_max, offset } = page;
+        let columns = &described.columns;
+        let names = columns.iter().map(|column| (column.name.as_str(), Some(column.shown.as_str())));
+        let mut answer = RowsBuilder::new(names, rows_max);
+        let characters = answer.cut_before();
+        let text = wrapped(&typed(statement, types), columns, characters, rows_max, offset);
+        Self { at: Instant::now(), of: statement.text().to_owned(), described, text, answer, characters, rows_max }
+    }
+}
+
+/// Returns the text of `statement` with parameters that come as text and are of these `types`, which it wants.
+fn typed(statement: &ReadStatement, types: &[String]) -> String {
+    statement.with_parameters(|number| match types.get(number - 1).map(String::as_str) {
+        None | Some("text") => format!("${number}::text"),
+        Some(name) => format!("(${number}::text::{name})"),
+    })
 }
 
 /// Returns a statement that answers with the rows of `inner`: numbers and times as they are, and everything else as the text

@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tollgate_shared::refusal::Refusal;
 
 use super::lease::Lease;
-use super::{Postgres, as_text};
+use super::{Postgres, as_text, typed};
 use crate::connection::early::Leased;
 use crate::connection::unknown_table;
 use crate::parameters::Parameter;
@@ -151,7 +151,8 @@ impl Postgres {
         // Refuses whatever is no read, before it stands behind EXPLAIN.
         let described = self.describe(lease, &statement).await?;
         described.takes(parameters)?;
-        let inner = self.typed(lease, &statement, &described).await?;
+        let types = self.type_names(lease, &described.parameters).await?;
+        let inner = typed(&statement, &types);
         let mut answers = Vec::with_capacity(2);
         for format in ["JSON", "TEXT"] {
             let text = format!("EXPLAIN (FORMAT {format}) SELECT * FROM (\n{inner}\n) AS q");

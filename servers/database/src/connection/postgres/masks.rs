@@ -4,32 +4,36 @@
 //! where it is computed from a masked one. A view or a materialized view that reads one is refused: which of its own
 //! columns show it cannot be told from the catalogue.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use sqlx::postgres::PgConnection;
 use tollgate_shared::refusal::Refusal;
 
-use super::lease::lock;
 use super::resolve::Failed;
+use crate::connection::fresh::Fresh;
 use crate::mask::{Masked, MaskedTables, Protection, hands_on};
 use crate::statement::ReadStatement;
 
 const MASKS: &str = include_str!("masks.sql");
-
-/// As long as an answer about what a statement calls.
-const FRESH: Duration = Duration::from_secs(2);
-const KNOWN_MAX: usize = 256;
 
 type Found = (String, i64, i64, i32, String, String, String);
 type Names = BTreeSet<(Option<String>, String)>;
 
 /// The answers of the catalogue that are still fresh.
 #[derive(Debug, Default)]
-pub(super) struct KnownMasks(Mutex<HashMap<Names, (Instant, Arc<MaskedTables>)>>);
+pub(super) struct KnownMasks(Fresh<Names, MaskedTables>);
 
 impl KnownMasks {
+    /// Returns the tables of `statement` that have masked columns, if they are known.
+    pub(super) fn get(&self, statement: &ReadStatement, protection: &Protection) -> Option<Arc<MaskedTables>> {
+        let names = statement.relations();
+        if protection.masks_nothing() || names.is_empty() {
+            return Some(Arc::default());
+        }
+        self.0.get(names)
+    }
+
     /// Returns the tables of `statement` that have masked columns.
     pub(super) async fn of(
         &self,
@@ -37,15 +41,10 @@ impl KnownMasks {
         statement: &ReadStatement,
         protection: &Protection,
     ) -> Result<Arc<MaskedTables>, Failed> {
+        if let Some(known) = self.get(statement, protection) {
+            return Ok(known);
+        }
         let names = statement.relations();
-        if protection.masks_nothing() || names.is_empty() {
-            return Ok(Arc::default());
-        }
-        if let Some((at, tables)) = lock(&self.0).get(names)
-            && at.elapsed() < FRESH
-        {
-            return Ok(Arc::clone(tables));
-        }
         let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
         let asked: BTreeMap<String, (Option<String>, String)> = names
             .iter()
@@ -60,15 +59,7 @@ impl KnownMasks {
         let texts: Vec<&str> = asked.keys().map(String::as_str).collect();
         let found: Vec<Found> =
             sqlx::query_as(MASKS).bind(texts).fetch_all(connection).await.map_err(Failed::Engine)?;
-        let tables = Arc::new(judge(&found, &asked, protection).map_err(Failed::Refused)?);
-        let mut known = lock(&self.0);
-        if known.len() >= KNOWN_MAX {
-            known.retain(|_, (at, _)| at.elapsed() < FRESH);
-        }
-        if known.len() < KNOWN_MAX {
-            known.insert(names.clone(), (Instant::now(), Arc::clone(&tables)));
-        }
-        Ok(tables)
+        Ok(self.0.keep(names.clone(), judge(&found, &asked, protection).map_err(Failed::Refused)?))
     }
 }
 

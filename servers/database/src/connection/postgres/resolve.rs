@@ -5,14 +5,13 @@
 //! engine's own that only compute, one of an extension that only computes, or one that the operator allows and that
 //! PostgreSQL itself takes for stable.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use sqlx::postgres::PgConnection;
 use tollgate_shared::refusal::Refusal;
 
-use super::lease::lock;
+use crate::connection::fresh::Fresh;
 use crate::mask::Protection;
 use crate::statement::{ReadStatement, Rules, functions};
 
@@ -42,13 +41,6 @@ const EXTENSIONS: &[&str] = &[
 /// Operators that syntax stands for: LIKE, IN, BETWEEN, CASE, ORDER BY, DISTINCT, USING.
 const IMPLIED: [&str; 9] = ["=", "<", ">", "<=", ">=", "<>", "~~", "~~*", "!~~"];
 
-/// How long an answer of the catalogue is relied on: an agent repeats itself within seconds, and only people change
-/// the schema.
-const FRESH: Duration = Duration::from_secs(2);
-
-/// How many answers are kept.
-const KNOWN_MAX: usize = 256;
-
 /// What a statement reads.
 #[derive(Debug)]
 pub(super) struct Resolution {
@@ -74,9 +66,14 @@ struct Names {
 
 /// The answers of the catalogue that are still fresh.
 #[derive(Debug, Default)]
-pub(super) struct Known(Mutex<HashMap<Names, (Instant, Arc<Resolution>)>>);
+pub(super) struct Known(Fresh<Names, Resolution>);
 
 impl Known {
+    /// Returns what `statement` names, if that is known.
+    pub(super) fn get(&self, statement: &ReadStatement) -> Option<Arc<Resolution>> {
+        self.0.get(&Names::of(statement))
+    }
+
     /// Resolves everything that `statement` names.
     pub(super) async fn resolve(
         &self,
@@ -86,21 +83,11 @@ impl Known {
         protection: &Protection,
     ) -> Result<Arc<Resolution>, Failed> {
         let names = Names::of(statement);
-        if let Some((at, known)) = lock(&self.0).get(&names)
-            && at.elapsed() < FRESH
-        {
-            return Ok(Arc::clone(known));
+        if let Some(known) = self.0.get(&names) {
+            return Ok(known);
         }
         let found = ask(connection, &names, rules).await.map_err(Failed::Engine)?;
-        let resolution = Arc::new(judge(found, protection).map_err(Failed::Refused)?);
-        let mut known = lock(&self.0);
-        if known.len() >= KNOWN_MAX {
-            known.retain(|_, (at, _)| at.elapsed() < FRESH);
-        }
-        if known.len() < KNOWN_MAX {
-            known.insert(names, (Instant::now(), Arc::clone(&resolution)));
-        }
-        Ok(resolution)
+        Ok(self.0.keep(names, judge(found, protection).map_err(Failed::Refused)?))
     }
 }
 
