@@ -7,6 +7,7 @@ pub mod mysql;
 pub mod postgres;
 pub mod sqlite;
 
+mod busy_poll;
 mod digits;
 mod early;
 mod fresh;
@@ -32,6 +33,7 @@ use crate::parameters::Parameter;
 use crate::rows::Rows;
 use crate::schema::{Plan, TableEntry, TableSchema};
 use crate::statement::{Cut, ReadStatement, Rules, Syntax, Warning};
+use busy_poll::BusyPoll;
 use early::{Early, Leased};
 pub use judging::STACK_BYTES;
 use judging::{judged, on_deep_stack};
@@ -75,6 +77,7 @@ pub struct Connection {
     protection: Arc<Protection>,
     cache: Arc<Cache<Rows>>,
     counters: Counters,
+    busy_poll: BusyPoll,
 }
 
 /// The engines that can be read.
@@ -239,6 +242,7 @@ impl Connection {
             protection,
             cache: Arc::new(Cache::new(Duration::from_millis(u64::from(config.cache_ms)))),
             counters: Counters::default(),
+            busy_poll: BusyPoll::default(),
         })
     }
 
@@ -276,7 +280,7 @@ impl Connection {
         position: Option<Position>,
     ) -> Result<Queried, Refusal> {
         let rows_max = rows_max.min(self.max_rows);
-        let result = self.queried(call, sql, parameters, rows_max, position).await;
+        let result = self.busy_poll.wait(self.queried(call, sql, parameters, rows_max, position)).await;
         self.counters.count(&result);
         result
     }
