@@ -1,4 +1,4 @@
-//! Statements that stay compiled while the file is [kept](super::idle) open.
+//! Statements that stay compiled while the file is kept open.
 //!
 //! To compile a statement, and again to count its calls, takes longer than to run most. SQLite asks the authorizer while it compiles: so what
 //! stays is of the session in which it was asked, for a file in the very same state, and never a statement of our own.
