@@ -7,7 +7,7 @@
 use std::num::NonZero;
 use std::pin::pin;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,8 @@ const IN_VAIN_MAX: u32 = 5;
 /// Whether an engine's answers are looked for.
 #[derive(Debug, Default)]
 pub(super) struct BusyPoll {
+    /// How many calls wait for an answer.
+    waiting: AtomicUsize,
     /// How many calls in a row were not answered in time, as far as that matters.
     in_vain: AtomicU32,
     /// How many calls are not looked for now.
@@ -34,13 +36,17 @@ impl BusyPoll {
         // An engine that shares the only processor would wait for whoever looks.
         static HAS_PROCESSORS: LazyLock<bool> =
             LazyLock::new(|| available_parallelism().is_ok_and(|processors| processors > NonZero::<usize>::MIN));
-        if !*HAS_PROCESSORS || !self.is_due() {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waits = Waits(&self.waiting);
+        if !*HAS_PROCESSORS || !self.is_alone() || !self.is_due() {
             return work.await;
         }
         let mut work = pin!(work);
         let started = Instant::now();
+        let mut had_to_look = false;
         let looking = async {
-            while started.elapsed() < LOOKED_MAX {
+            had_to_look = true;
+            while started.elapsed() < LOOKED_MAX && self.is_alone() {
                 // Has the runtime ask for events without waiting for one.
                 yield_now().await;
             }
@@ -48,12 +54,23 @@ impl BusyPoll {
         tokio::select! {
             biased;
             done = &mut work => {
-                self.found();
+                // Not where the engine was not asked: what is refused, or known already.
+                if had_to_look {
+                    self.found();
+                }
                 return done;
             }
-            () = looking => self.missed(),
+            () = looking => {}
+        }
+        if started.elapsed() >= LOOKED_MAX {
+            self.missed();
         }
         work.await
+    }
+
+    /// Whether no other call waits, whose engine could do with this processor.
+    fn is_alone(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) <= 1
     }
 
     /// Whether the answer to this call is looked for.
@@ -70,6 +87,15 @@ impl BusyPoll {
         let in_vain = self.in_vain.load(Ordering::Relaxed).saturating_add(1).min(IN_VAIN_MAX);
         self.in_vain.store(in_vain, Ordering::Relaxed);
         self.left_alone.store((1 << in_vain) - 1, Ordering::Relaxed);
+    }
+}
+
+/// A call that waits.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -110,6 +136,14 @@ mod tests {
         });
         assert_eq!(poll.wait(answer).await, Ok(8));
         assert_eq!(other.await.unwrap(), Ok(()));
+        // What is there at once says nothing of the engine, and what is given up waits no more.
+        poll.missed();
+        poll.left_alone.store(0, Ordering::Relaxed);
+        poll.wait(async {}).await;
+        assert_eq!(poll.in_vain.load(Ordering::Relaxed), 1);
+        let never = poll.wait(std::future::pending::<()>());
+        assert!(tokio::time::timeout(2 * LOOKED_MAX, never).await.is_err());
+        assert_eq!(poll.waiting.load(Ordering::Relaxed), 0);
         let late = poll.wait(tokio::time::sleep(10 * LOOKED_MAX));
         assert!(tokio::time::timeout(Duration::from_secs(60), late).await.is_ok());
     }

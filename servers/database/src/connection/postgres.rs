@@ -277,6 +277,8 @@ impl Postgres {
         let answer = self.fetch(lease, planned, parameters).await;
         if let Err(refusal) = &answer {
             self.described.forget(&described);
+            // A type may have another name by now.
+            lease::lock(&self.type_names).clear();
             if refusal.message == CHANGED {
                 // What connections have prepared is of the table as it was, and described so.
                 lease.abandon();

@@ -122,6 +122,7 @@ impl SqliteFile {
     /// Opens the file, does `work`, and does it again where what was known of the file at rest holds no more.
     fn read<T>(&self, watch: &Watch, work: impl Fn(&Session<'_>) -> Result<T, Refusal>) -> Result<T, Refusal> {
         let source = Source::find(&self.path)?;
+        let _reader = source.read();
         let idle = self.idle.take();
         if let Some(rest) = source.rest(idle.as_ref().map(|idle| &idle.rest)) {
             let kept = idle.filter(|idle| idle.rest == rest).map(|idle| Session::again(idle, &source, watch));

@@ -25,7 +25,9 @@ impl Compiled {
     }
 
     /// Has a statement stay compiled, unless it is large.
-    pub(super) fn keep(&self, text: &str, compiled: CachedStatement<'_>, calls: usize) {
+    pub(super) fn keep(&self, text: &str, mut compiled: CachedStatement<'_>, calls: usize) {
+        // The values of this call are not what it takes.
+        compiled.clear_bindings();
         if compiled.get_status(StatementStatus::MemUsed) > KEPT_BYTES_MAX {
             compiled.discard();
             return;

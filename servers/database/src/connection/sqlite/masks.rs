@@ -160,8 +160,7 @@ fn list(connection: &Connection) -> rusqlite::Result<Vec<(String, String, String
 }
 
 fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<(String, bool)>> {
-    let mut statement =
-        connection.prepare_cached("SELECT name, hidden FROM pragma_table_xinfo(?1) WHERE hidden <> 1")?;
+    let mut statement = connection.prepare("SELECT name, hidden FROM pragma_table_xinfo(?1) WHERE hidden <> 1")?;
     let rows = statement.query_map([table], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? > 1)))?;
     rows.collect()
 }

@@ -1,9 +1,10 @@
 //! The file behind a connection, and whether it can be read without leaving anything beside it.
 
+use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tollgate_shared::refusal::Refusal;
@@ -16,6 +17,40 @@ const SETTLED: Duration = Duration::from_secs(2);
 
 /// Where SQLite keeps the versions of the file's format for writing and reading; 2 is a write-ahead log.
 const FORMAT_VERSIONS: std::ops::Range<usize> = 18..20;
+
+/// Who reads which file in this process.
+///
+/// Whoever closes a file lets go of all locks that its process has on it (POSIX, `fcntl`), those of a query that still runs too. So what we
+/// open beside SQLite, which minds that itself, stays open until nobody reads the file.
+static READERS: Mutex<Option<HashMap<PathBuf, Readers>>> = Mutex::new(None);
+
+/// The readers of one file.
+#[derive(Debug, Default)]
+struct Readers {
+    count: usize,
+    /// What we have open beside SQLite.
+    beside: Vec<Arc<File>>,
+}
+
+/// One who reads a file.
+pub(super) struct Reader(PathBuf);
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut readers = readers();
+        let all = readers.get_or_insert_default();
+        if let Some(these) = all.get_mut(&self.0) {
+            these.count -= 1;
+            if these.count == 0 {
+                all.remove(&self.0);
+            }
+        }
+    }
+}
+
+fn readers() -> MutexGuard<'static, Option<HashMap<PathBuf, Readers>>> {
+    READERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A file that exists.
 pub(super) struct Source {
@@ -68,12 +103,18 @@ impl Source {
         Ok(Self { path, metadata })
     }
 
+    /// Begins to read the file: whoever does must hold this as long as SQLite has it open for a query.
+    pub(super) fn read(&self) -> Reader {
+        readers().get_or_insert_default().entry(self.path.clone()).or_default().count += 1;
+        Reader(self.path.clone())
+    }
+
     /// Returns the path, absolute and without links.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Returns the proof that the file is at rest, if it is; `known` is what was known of it last.
+    /// Returns the proof that the file is at rest, if it is; `known` is what was known of it last. For a [`Reader`].
     pub(super) fn rest(&self, known: Option<&Rest>) -> Option<Rest> {
         let settled = |time: std::io::Result<SystemTime>| time.ok()?.elapsed().ok().filter(|age| *age > SETTLED);
         settled(self.metadata.modified())?;
@@ -106,9 +147,21 @@ impl Source {
     /// Reads from the file how it is written; nothing where it is no database.
     fn mode(&self) -> Option<Mode> {
         let mut header = [0; FORMAT_VERSIONS.end];
-        File::open(&self.path).and_then(|mut file| file.read_exact(&mut header)).ok()?;
+        self.beside()?.read_exact_at(&mut header, 0).ok()?;
         let log = header[FORMAT_VERSIONS].contains(&2);
         header.starts_with(b"SQLite format 3\0").then_some(if log { Mode::Log } else { Mode::Journal })
+    }
+
+    /// Opens the file beside SQLite, until nobody reads it.
+    fn beside(&self) -> Option<Arc<File>> {
+        let is_this =
+            |file: &&Arc<File>| file.metadata().is_ok_and(|found| State::of(&found).is_file_of(&self.metadata));
+        if let Some(file) = readers().get_or_insert_default().get(&self.path)?.beside.iter().find(is_this) {
+            return Some(Arc::clone(file));
+        }
+        let file = Arc::new(File::open(&self.path).ok()?);
+        readers().get_or_insert_default().get_mut(&self.path)?.beside.push(Arc::clone(&file));
+        Some(file)
     }
 
     fn log_is_empty(&self) -> bool {
@@ -134,6 +187,11 @@ impl Rest {
 }
 
 impl State {
+    /// Whether this is of the same file, be it changed or not.
+    fn is_file_of(&self, metadata: &Metadata) -> bool {
+        self.device == metadata.dev() && self.inode == metadata.ino()
+    }
+
     fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
@@ -142,5 +200,41 @@ impl State {
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn query_that_runs_keeps_its_lock_whatever_is_looked_at_beside_it() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("shop.db");
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        connection.execute_batch("CREATE TABLE t (a); INSERT INTO t VALUES (1), (2)").unwrap();
+        std::thread::sleep(Duration::from_millis(3_200));
+        let source = Source::find(&path).unwrap();
+        let is_locked = || {
+            let inode = format!(":{} ", source.metadata.ino());
+            fs::read_to_string("/proc/locks").unwrap().lines().any(|lock| lock.contains(&inode))
+        };
+        let reader = source.read();
+        let mut statement = connection.prepare("SELECT a FROM t").unwrap();
+        let mut rows = statement.query([]).unwrap();
+        assert!(rows.next().unwrap().is_some() && is_locked());
+        for _ in 0..3 {
+            let other = source.read();
+            assert!(source.rest(None).is_some());
+            drop(other);
+            assert!(is_locked());
+        }
+        assert_eq!(readers().get_or_insert_default().get(&source.path).map(|these| these.beside.len()), Some(1));
+        drop(rows);
+        drop(reader);
+        assert!(!readers().get_or_insert_default().contains_key(&source.path));
     }
 }
