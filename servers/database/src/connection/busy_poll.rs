@@ -1,7 +1,7 @@
 //! Waiting for an engine without going to sleep.
 //!
-//! An engine on the same machine answers in less time than a processor that has gone to sleep takes to go on. So in the first
-//! microseconds of a call the runtime looks for the answer again and again, as `SO_BUSY_POLL` has a socket do; whatever else is ready
+//! An engine on the same machine often answers in less time than a processor that has gone to sleep takes to go on. So in the first two
+//! milliseconds of a call the runtime looks for the answer again and again, as `SO_BUSY_POLL` has a socket do; whatever else is ready
 //! runs in between. That takes the time of one processor: it is bounded, and rare where the engine needs longer.
 
 use std::num::NonZero;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::task::yield_now;
 
 /// How long the answer to one call is looked for.
-const LOOKED_MAX: Duration = Duration::from_micros(500);
+const LOOKED_MAX: Duration = Duration::from_millis(2);
 
 /// After so many calls in vain in a row, only one of 32 is looked for.
 const IN_VAIN_MAX: u32 = 5;
