@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tollgate_shared::refusal::Refusal;
@@ -22,7 +22,7 @@ const FORMAT_VERSIONS: std::ops::Range<usize> = 18..20;
 ///
 /// Whoever closes a file lets go of all locks that its process has on it (POSIX, `fcntl`), those of a query that still runs too. So what we
 /// open beside SQLite, which minds that itself, stays open until nobody reads the file.
-static READERS: Mutex<Option<HashMap<PathBuf, Readers>>> = Mutex::new(None);
+static READERS: LazyLock<Mutex<HashMap<PathBuf, Readers>>> = LazyLock::new(Mutex::default);
 
 /// The readers of one file.
 #[derive(Debug, Default)]
@@ -38,17 +38,15 @@ pub(super) struct Reader(PathBuf);
 impl Drop for Reader {
     fn drop(&mut self) {
         let mut readers = readers();
-        let all = readers.get_or_insert_default();
-        if let Some(these) = all.get_mut(&self.0) {
-            these.count -= 1;
-            if these.count == 0 {
-                all.remove(&self.0);
-            }
+        let Some(these) = readers.get_mut(&self.0) else { return };
+        these.count -= 1;
+        if these.count == 0 {
+            readers.remove(&self.0);
         }
     }
 }
 
-fn readers() -> MutexGuard<'static, Option<HashMap<PathBuf, Readers>>> {
+fn readers() -> MutexGuard<'static, HashMap<PathBuf, Readers>> {
     READERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -105,7 +103,7 @@ impl Source {
 
     /// Begins to read the file: whoever does must hold this as long as SQLite has it open for a query.
     pub(super) fn read(&self) -> Reader {
-        readers().get_or_insert_default().entry(self.path.clone()).or_default().count += 1;
+        readers().entry(self.path.clone()).or_default().count += 1;
         Reader(self.path.clone())
     }
 
@@ -156,11 +154,11 @@ impl Source {
     fn beside(&self) -> Option<Arc<File>> {
         let is_this =
             |file: &&Arc<File>| file.metadata().is_ok_and(|found| State::of(&found).is_file_of(&self.metadata));
-        if let Some(file) = readers().get_or_insert_default().get(&self.path)?.beside.iter().find(is_this) {
+        if let Some(file) = readers().get(&self.path)?.beside.iter().find(is_this) {
             return Some(Arc::clone(file));
         }
         let file = Arc::new(File::open(&self.path).ok()?);
-        readers().get_or_insert_default().get_mut(&self.path)?.beside.push(Arc::clone(&file));
+        readers().get_mut(&self.path)?.beside.push(Arc::clone(&file));
         Some(file)
     }
 
@@ -232,9 +230,9 @@ mod tests {
             drop(other);
             assert!(is_locked());
         }
-        assert_eq!(readers().get_or_insert_default().get(&source.path).map(|these| these.beside.len()), Some(1));
+        assert_eq!(readers().get(&source.path).map(|these| these.beside.len()), Some(1));
         drop(rows);
         drop(reader);
-        assert!(!readers().get_or_insert_default().contains_key(&source.path));
+        assert!(!readers().contains_key(&source.path));
     }
 }
