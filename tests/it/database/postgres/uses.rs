@@ -195,3 +195,19 @@ async fn refused_statements_hold_no_connection() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+#[tokio::test]
+async fn view_that_is_changed_is_judged_anew_within_seconds() {
+    let Some(world) = World::new().await else { return };
+    world.run("CREATE VIEW shown AS SELECT title FROM book").await;
+    let server = world.start();
+    let asked = json!({"sql": "SELECT * FROM shown"});
+    for _ in 0..3 {
+        server.ok("query", asked.clone()).await;
+    }
+    world.run("CREATE OR REPLACE VIEW shown AS SELECT title FROM book WHERE pg_sleep(0) IS NOT NULL").await;
+    tokio::time::sleep(Duration::from_millis(2_200)).await;
+    for _ in 0..2 {
+        assert_eq!(server.refused("query", asked.clone()).await["code"], "function_not_allowed");
+    }
+}
