@@ -36,16 +36,26 @@ fn strings_are_kept_as_they_are() {
 
 #[test]
 fn strings_of_other_engines_are_written_in_one_way() {
-    let postgres = |sql| super::tokens(sql, Syntax::Postgres).map(|tokens| tokens.text);
-    for (sql, expected) in [
+    let written = |syntax, pairs: &[(&str, &str)]| {
+        for (sql, expected) in pairs {
+            let text = super::tokens(sql, syntax).map(|tokens| tokens.text);
+            assert_eq!(text.as_deref(), Ok(*expected), "{sql}");
+        }
+    };
+    let refused = |syntax, all: &[&str]| {
+        for sql in all {
+            let text = super::tokens(sql, syntax).map(|tokens| tokens.text);
+            assert!(text.is_err(), "{sql}: {text:?}");
+        }
+    };
+    let of_postgres = [
         ("SELECT 'a''b', 'a\\b'", "SELECT 'a''b', 'a\\b'"),
         ("SELECT E'a\\'b\\n''\\\\', $$it's$$, $x$ $$ $x$", "SELECT 'a''b\n''\\', 'it''s', ' $$ '"),
         ("SELECT 1 /* /* */ ; */ -- x\r+ 1", "SELECT 1 + 1"),
         ("SELECT a::int, $1 :: text, b[1:2], c ->> 'x'", "SELECT a::int, $1 :: text, b[1:2], c ->> 'x'"),
-    ] {
-        assert_eq!(postgres(sql).as_deref(), Ok(expected), "{sql}");
-    }
-    for sql in [
+    ];
+    written(Syntax::Postgres, &of_postgres);
+    let not_of_postgres = [
         "SELECT U&'a'",
         "SELECT U&\"a\"",
         "SELECT N'a'",
@@ -66,19 +76,16 @@ fn strings_of_other_engines_are_written_in_one_way() {
         "SELECT E'a\\",
         "SELECT 0x1F",
         "SELECT a\"b\"",
-    ] {
-        assert!(postgres(sql).is_err(), "{sql}: {:?}", postgres(sql));
-    }
-    let mysql = |sql| super::tokens(sql, Syntax::Mysql).map(|tokens| tokens.text);
-    for (sql, expected) in [
+    ];
+    refused(Syntax::Postgres, &not_of_postgres);
+    let of_mysql = [
         ("SELECT 'a\\'b', \"it's\", 'a\\\\', \"\\%\"", "SELECT 'a''b', 'it''s', 'a\\\\', '\\\\%'"),
         ("SELECT 1 # x\n+ 1 -- y", "SELECT 1 + 1"),
         ("SELECT 1--1", "SELECT 1- -1"),
         ("SELECT `a``b` FROM t WHERE a <=> ?", "SELECT `a``b` FROM t WHERE a <=> ?"),
-    ] {
-        assert_eq!(mysql(sql).as_deref(), Ok(expected), "{sql}");
-    }
-    for sql in [
+    ];
+    written(Syntax::Mysql, &of_mysql);
+    let not_of_mysql = [
         "SELECT /*! 1 */",
         "SELECT /*!50000 1 */",
         "SELECT /*M!100 1 */",
@@ -92,9 +99,8 @@ fn strings_of_other_engines_are_written_in_one_way() {
         "SELECT 'a' 'b'",
         "SELECT a := 1",
         "SELECT '\\0'",
-    ] {
-        assert!(mysql(sql).is_err(), "{sql}: {:?}", mysql(sql));
-    }
+    ];
+    refused(Syntax::Mysql, &not_of_mysql);
 }
 
 #[test]
