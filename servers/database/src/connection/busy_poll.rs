@@ -24,14 +24,14 @@ const IN_VAIN_MAX: u32 = 5;
 pub(super) struct BusyPoll {
     /// How many calls wait for an answer.
     waiting: AtomicUsize,
-    /// How many calls in a row were not answered in time, as far as that matters.
+    /// How many calls in a row were looked for in vain, up to [`IN_VAIN_MAX`].
     in_vain: AtomicU32,
-    /// How many calls are not looked for now.
+    /// How many of the next calls are slept for.
     left_alone: AtomicU32,
 }
 
 impl BusyPoll {
-    /// Waits for `work`.
+    /// Waits for `work`, and while no other call does, looks for its end.
     pub(super) async fn wait<T>(&self, work: impl Future<Output = T>) -> T {
         // An engine that shares the only processor would wait for whoever looks.
         static HAS_PROCESSORS: LazyLock<bool> =
@@ -78,6 +78,7 @@ impl BusyPoll {
         self.left_alone.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err()
     }
 
+    /// Looks for the next answers too.
     fn found(&self) {
         self.in_vain.store(0, Ordering::Relaxed);
     }
@@ -144,6 +145,12 @@ mod tests {
         let never = poll.wait(std::future::pending::<()>());
         assert!(tokio::time::timeout(2 * LOOKED_MAX, never).await.is_err());
         assert_eq!(poll.waiting.load(Ordering::Relaxed), 0);
+        // Two at once leave the processor to their engine.
+        poll.found();
+        poll.left_alone.store(0, Ordering::Relaxed);
+        let never = || tokio::time::timeout(3 * LOOKED_MAX, poll.wait(std::future::pending::<()>()));
+        let (one, two) = tokio::join!(never(), never());
+        assert!(one.is_err() && two.is_err() && poll.in_vain.load(Ordering::Relaxed) == 0);
         let late = poll.wait(tokio::time::sleep(10 * LOOKED_MAX));
         assert!(tokio::time::timeout(Duration::from_secs(60), late).await.is_ok());
     }
