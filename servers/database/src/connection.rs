@@ -12,6 +12,7 @@ mod digits;
 mod early;
 mod fresh;
 mod judging;
+mod prepare;
 mod statistics;
 
 use std::collections::BTreeMap;
@@ -39,6 +40,7 @@ pub use judging::STACK_BYTES;
 use judging::{judged, on_deep_stack};
 use mysql::Mysql;
 use postgres::Postgres;
+use prepare::{Prepare, Ready};
 use sqlite::SqliteFile;
 use sqlite::watch::Watch;
 use statistics::Counters;
@@ -560,97 +562,6 @@ impl Connection {
             Err(_) => Err(timed_out(self.timeout)),
         }
     }
-}
-
-/// What is needed to tell whether a statement must be run.
-struct Prepare {
-    name: String,
-    cache: Arc<Cache<Rows>>,
-    rows_max: usize,
-    started: Instant,
-}
-
-/// Whether an answer is there already.
-enum Ready {
-    Kept(Queried),
-    Ask(Box<Ask>),
-}
-
-/// A statement that has to be run.
-struct Ask {
-    page: Page,
-    key: ContentHash,
-    prepare: Prepare,
-    warnings: Vec<Warning>,
-    is_sorted: bool,
-    digest: ContentHash,
-}
-
-impl Prepare {
-    fn ready(
-        self,
-        statement: &ReadStatement,
-        parameters: &[Parameter],
-        position: Option<Position>,
-    ) -> Result<Ready, Refusal> {
-        let digest = digest(&self.name, statement, parameters);
-        let offset = position.map_or(Ok(0), |position| position(&digest))?;
-        let page = Page { rows_max: self.rows_max, offset };
-        let warnings = statement.warnings().to_vec();
-        let is_sorted = statement.is_sorted();
-        // What is masked is fixed with the connection, and its cache belongs to no other.
-        let key = ContentHash::builder("tollgate database answer 1")
-            .field(digest.as_bytes())
-            .field(&offset.to_le_bytes())
-            .field(&self.rows_max.to_le_bytes())
-            .finish();
-        Ok(match self.cache.get(&key) {
-            Some(rows) => Ready::Kept(Queried { rows, cached: true, warnings, is_sorted, digest, offset }),
-            None => Ready::Ask(Box::new(Ask { page, key, prepare: self, warnings, is_sorted, digest })),
-        })
-    }
-}
-
-impl Ready {
-    fn answer(self) -> Result<Queried, Refusal> {
-        match self {
-            Self::Kept(queried) => Ok(queried),
-            Self::Ask(_) => Err(stopped()),
-        }
-    }
-}
-
-impl Ask {
-    fn answer(self, rows: Rows) -> Queried {
-        let rows = Arc::new(rows);
-        self.prepare.cache.keep(self.key, Arc::clone(&rows), rows.bytes(), self.prepare.started);
-        Queried {
-            rows,
-            cached: false,
-            warnings: self.warnings,
-            is_sorted: self.is_sorted,
-            digest: self.digest,
-            offset: self.page.offset,
-        }
-    }
-}
-
-/// Returns the SHA-256 of a connection, a statement as the engine gets it, and its values.
-fn digest(connection: &str, statement: &ReadStatement, parameters: &[Parameter]) -> ContentHash {
-    let mut digest = ContentHash::builder("tollgate database statement 1")
-        .field(connection.as_bytes())
-        .field(statement.text().as_bytes());
-    for parameter in parameters {
-        digest = match parameter {
-            Parameter::Null => digest.field(b"n").field(b""),
-            Parameter::Boolean(value) => digest.field(b"b").field(&[u8::from(*value)]),
-            Parameter::Integer(integer) => digest.field(b"i").field(&integer.to_le_bytes()),
-            Parameter::Real(real) => digest.field(b"r").field(&real.to_bits().to_le_bytes()),
-            Parameter::Text(text) => digest.field(b"t").field(text.as_bytes()),
-            Parameter::Blob(bytes) => digest.field(b"x").field(bytes),
-        };
-    }
-    digest.finish()
 }
 
 fn unknown_table(name: &str) -> Refusal {

@@ -271,12 +271,13 @@ impl Postgres {
         self.send(lease, Planned::new(statement, described, &types, page), parameters).await
     }
 
+    /// Runs what was planned, and forgets what was known of it when that fails.
     async fn send(&self, lease: &mut Lease, planned: Planned, parameters: &[Parameter]) -> Result<Rows, Refusal> {
         planned.described.takes(parameters)?;
-        let described = planned.of.clone();
+        let text = planned.of.clone();
         let answer = self.fetch(lease, planned, parameters).await;
         if let Err(refusal) = &answer {
-            self.described.forget(&described);
+            self.described.forget(&text);
             // A type may have another name by now.
             lease::lock(&self.type_names).clear();
             if refusal.message == CHANGED {
@@ -494,6 +495,7 @@ impl Described1 {
 
 /// What is sent to the server for a statement, and how its answer is read.
 pub(super) struct Planned {
+    /// When what is known of the statement was looked up.
     at: Instant,
     /// The text that was described.
     of: String,

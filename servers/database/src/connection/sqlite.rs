@@ -122,7 +122,7 @@ impl SqliteFile {
     /// Opens the file, does `work`, and does it again where what was known of the file at rest holds no more.
     fn read<T>(&self, watch: &Watch, work: impl Fn(&Session<'_>) -> Result<T, Refusal>) -> Result<T, Refusal> {
         let source = Source::find(&self.path)?;
-        let _reader = source.read();
+        let _reader = source.reader();
         let idle = self.idle.take();
         if let Some(rest) = source.rest(idle.as_ref().map(|idle| &idle.rest)) {
             let kept = idle.filter(|idle| idle.rest == rest).map(|idle| Session::again(idle, &source, watch));
@@ -282,20 +282,21 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Compiles a statement, and asks SQLite once more whether it writes.
+    /// Compiles a statement.
     fn compile(&self, statement: &ReadStatement) -> Result<Statement<'_>, Refusal> {
         self.permit(statement)?;
         let compiled = self.connection.prepare(statement.text()).map_err(|error| self.refusal(error))?;
-        is_read(&compiled).map(|()| compiled)
+        check_reads(&compiled).map(|()| compiled)
     }
 
     /// Returns a statement as it was compiled for a call before, when SQLite asked about all that is in it, or compiles it.
     fn compiled_before(&self, statement: &ReadStatement) -> Result<CachedStatement<'_>, Refusal> {
         self.permit(statement)?;
         let compiled = self.connection.prepare_cached(statement.text()).map_err(|error| self.refusal(error))?;
-        is_read(&compiled).map(|()| compiled)
+        check_reads(&compiled).map(|()| compiled)
     }
 
+    /// Makes sure that `statement` reads nothing that is masked, and has the authorizer know what it names.
     fn permit(&self, statement: &ReadStatement) -> Result<(), Refusal> {
         let masked = self.authorizer.of(statement)?;
         mask::permit(statement.mentions(), &masked, Syntax::Sqlite)
@@ -466,8 +467,8 @@ impl Places {
     }
 }
 
-/// Asks SQLite once more whether a statement writes.
-fn is_read(compiled: &Statement<'_>) -> Result<(), Refusal> {
+/// Makes sure that SQLite takes a compiled statement for a read.
+fn check_reads(compiled: &Statement<'_>) -> Result<(), Refusal> {
     if !compiled.readonly() || compiled.is_explain() != 0 || compiled.column_count() == 0 {
         return Err(not_a_read("SQLite does not take the statement for a read"));
     }

@@ -101,8 +101,8 @@ impl Source {
         Ok(Self { path, metadata })
     }
 
-    /// Begins to read the file: whoever does must hold this as long as SQLite has it open for a query.
-    pub(super) fn read(&self) -> Reader {
+    /// Counts one who reads the file, as long as that one is held: whenever SQLite has it open for a query.
+    pub(super) fn reader(&self) -> Reader {
         readers().entry(self.path.clone()).or_default().count += 1;
         Reader(self.path.clone())
     }
@@ -220,12 +220,12 @@ mod tests {
             let inode = format!(":{} ", source.metadata.ino());
             fs::read_to_string("/proc/locks").unwrap().lines().any(|lock| lock.contains(&inode))
         };
-        let reader = source.read();
+        let reader = source.reader();
         let mut statement = connection.prepare("SELECT a FROM t").unwrap();
         let mut rows = statement.query([]).unwrap();
         assert!(rows.next().unwrap().is_some() && is_locked());
         for _ in 0..3 {
-            let other = source.read();
+            let other = source.reader();
             assert!(source.rest(None).is_some());
             drop(other);
             assert!(is_locked());
