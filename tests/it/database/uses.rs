@@ -276,6 +276,30 @@ async fn file_at_rest_is_kept_open_for_a_moment_and_no_longer() {
     }
 }
 
+/// A query of a file that was written just before holds its lock to its end, whatever the next query looks at.
+#[tokio::test]
+async fn nobody_writes_a_file_in_the_middle_of_a_query() {
+    let world =
+        World::with("[database.connections.shop]\nurl = 'sqlite:../data/shop.db'\ntimeout_ms = 6000\ncache_ms = 0\n")
+            .await;
+    let mut writer = world.writer(SqliteJournalMode::Delete).await;
+    sqlx::raw_sql("PRAGMA busy_timeout = 0; INSERT INTO orders VALUES (4, 1, 1)").execute(&mut writer).await.unwrap();
+    let server = world.start();
+    let endless = "WITH RECURSIVE c (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*), (SELECT count(*) FROM orders) FROM c";
+    let long = server.call("query", json!({"sql": endless}));
+    let meanwhile = async {
+        // Until the file counts as at rest.
+        tokio::time::sleep(Duration::from_millis(3_300)).await;
+        assert_eq!(rows(&server, "SELECT count(*) FROM orders", json!([])).await, json!([[4]]));
+        let written = sqlx::raw_sql("INSERT INTO orders VALUES (5, 1, 1)").execute(&mut writer).await;
+        assert!(written.unwrap_err().to_string().contains("locked"));
+    };
+    let (called, ()) = tokio::join!(long, meanwhile);
+    assert_eq!(called.structured["error"]["code"], "timeout", "{}", called.structured);
+    sqlx::raw_sql("INSERT INTO orders VALUES (5, 1, 1)").execute(&mut writer).await.unwrap();
+    assert_eq!(rows(&server, "SELECT count(*) FROM orders", json!([])).await, json!([[5]]));
+}
+
 /// The views before masked columns are known by a name of which the next call must know nothing.
 #[tokio::test]
 async fn file_with_masked_columns_is_not_kept_open() {
