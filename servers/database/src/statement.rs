@@ -82,6 +82,7 @@ pub struct ReadStatement {
     functions: BTreeSet<String>,
     relations: BTreeSet<(Option<String>, String)>,
     attributes: BTreeSet<String>,
+    fields: BTreeSet<String>,
     types: BTreeSet<String>,
     operators: BTreeSet<String>,
     parameters: Vec<(usize, String)>,
@@ -212,6 +213,7 @@ impl Cut {
             functions: walk.functions,
             relations: walk.relations,
             attributes: walk.attributes,
+            fields: walk.fields,
             types: walk.types,
             operators: tokens.operators,
             parameters: tokens.parameters,
@@ -243,6 +245,7 @@ impl ReadStatement {
             functions: BTreeSet::new(),
             relations: BTreeSet::new(),
             attributes: BTreeSet::new(),
+            fields: BTreeSet::new(),
             types: BTreeSet::new(),
             operators: BTreeSet::new(),
             parameters: Vec::new(),
@@ -286,6 +289,13 @@ impl ReadStatement {
     #[must_use]
     pub fn attributes(&self) -> &BTreeSet<String> {
         &self.attributes
+    }
+
+    /// Returns those of them that may be of a value of any type, not of a row alone: to PostgreSQL `(1.5).pg_sleep` is
+    /// `pg_sleep(1.5)`, and so is `s.pg_sleep` where `s` is a function in FROM.
+    #[must_use]
+    pub fn fields(&self) -> &BTreeSet<String> {
+        &self.fields
     }
 
     /// Returns the types that are not built in.

@@ -33,9 +33,13 @@ pub(super) struct Walk<'a> {
     pub(super) relations: BTreeSet<(Option<String>, String)>,
     /// What stands after a full stop: columns, and in PostgreSQL functions too.
     pub(super) attributes: BTreeSet<String>,
+    /// Those among them that may be of a value of any type.
+    pub(super) fields: BTreeSet<String>,
     /// The types that are not built in, as the engine reads them.
     pub(super) types: BTreeSet<String>,
     common: BTreeSet<String>,
+    /// Whether a function stands in FROM, whose row may be a value of any type.
+    has_table_function: bool,
 }
 
 fn kind(body: &SetExpr) -> &'static str {
@@ -69,8 +73,10 @@ pub(super) fn walk<'a>(query: &Query, rules: &'a Rules) -> Result<(Walk<'a>, Sig
         functions: BTreeSet::new(),
         relations: BTreeSet::new(),
         attributes: BTreeSet::new(),
+        fields: BTreeSet::new(),
         types: BTreeSet::new(),
         common: BTreeSet::new(),
+        has_table_function: false,
     };
     let mut judged = Judged { walk, expansion: Expansion::new(), signs: Signs::default(), refused: None };
     let ended = query.visit(&mut judged);
@@ -83,6 +89,11 @@ pub(super) fn walk<'a>(query: &Query, rules: &'a Rules) -> Result<(Walk<'a>, Sig
         return Err(foreign("a part"));
     }
     expansion.finish()?;
+    if walk.has_table_function && walk.syntax() == Syntax::Postgres {
+        walk.fields.clone_from(&walk.attributes);
+    }
+    // `(x).f` is a cast where `f` is a type.
+    walk.types.extend(walk.fields.iter().map(|field| format!("\"{}\"", field.replace('"', "\"\""))));
     let common = std::mem::take(&mut walk.common);
     walk.tables.retain(|table| !common.contains(&table.to_lowercase()));
     Ok((walk, signs))
@@ -261,6 +272,7 @@ impl Walk<'_> {
             TableFactor::UNNEST { with_offset: false, alias, .. } if self.syntax() == Syntax::Postgres => {
                 self.alias(alias.as_ref());
                 self.functions.insert("unnest".to_owned());
+                self.has_table_function = true;
                 Ok(())
             }
             _ => Err(foreign("a kind of table")),
@@ -276,6 +288,7 @@ impl Walk<'_> {
             return Err(function_not_allowed(&name));
         }
         self.functions.insert(qualified(schema.as_deref(), &name));
+        self.has_table_function = true;
         Ok(())
     }
 
@@ -443,7 +456,9 @@ impl Walk<'_> {
                             // `(t).*` and calls.
                             return Some(Err(foreign("what follows a full stop")));
                         };
-                        self.attributes.insert(self.folded(field));
+                        let field = self.folded(field);
+                        self.attributes.insert(field.clone());
+                        self.fields.insert(field);
                     }
                 }
                 Ok(())

@@ -528,6 +528,13 @@ SELECT copies AS set, id AS "table", book_id AS "column" FROM orders
 SELECT 1 AS commit, 2 AS copy, 3 AS lock, 4 AS call, 5 AS vacuum
 SELECT count(*) AS "total; DROP TABLE book" FROM orders
 
+-- == allowed: attributes
+SELECT (id).abs, (title).length, ('A'::text).lower FROM book
+SELECT f.value, f.place FROM json_array_elements_text('["x"]') WITH ORDINALITY AS f (value, place)
+SELECT e.key, e.value, (e).value FROM json_each_text('{"a": 1}') e
+SELECT f.name, f.date, g.g FROM (SELECT 'x' AS name, DATE '2024-01-01' AS date) f, generate_series(1, 2) g
+SELECT x.system, x.mode, x.version, x.size FROM (SELECT 1 AS system, 2 AS mode, 3 AS version, 4 AS size) x
+SELECT (ROW(1, 'a')).f1, (ROW(1, ROW(2, 3))).f2
 -- == refused: more ways out of the transaction
 COMMIT PREPARED 'x'
 ROLLBACK TO SAVEPOINT a
@@ -790,6 +797,42 @@ SELECT 1) q (c0); DROP TABLE book; SELECT * FROM (SELECT 1
 SELECT 1) UNION SELECT pg_sleep(1)::text::int --
 SELECT 1 WHERE 1 = 1) AS q, LATERAL (SELECT pg_sleep(1)
 
+-- == refused: calls in the place of an attribute
+SELECT (1).touch
+SELECT (id).touch FROM book
+SELECT id FROM book ORDER BY (id).touch
+SELECT (1).stable_touch
+SELECT (1).definer
+SELECT ('x'::text)."LOWER"
+SELECT (1).sha224
+SELECT (1).to_celsius
+SELECT (1).celsius
+SELECT (1.5::float8).pg_sleep
+SELECT (10).pg_sleep
+SELECT id FROM book WHERE (0.1::float8).pg_sleep IS NULL
+SELECT (77::bigint).pg_advisory_lock
+SELECT (77::bigint).pg_try_advisory_xact_lock
+SELECT ('counter'::regclass).nextval
+SELECT ('counter').nextval
+SELECT (0).lo_creat
+SELECT (0.5).setseed
+SELECT ('/etc/passwd'::text).pg_read_file
+SELECT ('/etc'::text).pg_ls_dir
+SELECT (ARRAY['/etc/passwd'])[1].pg_read_file
+SELECT a[1].pg_read_file FROM (SELECT ARRAY['/etc/passwd'] AS a) x
+SELECT (NULL::int).pg_stat_get_activity
+SELECT (pid).pg_cancel_backend FROM (SELECT 0 AS pid) x
+SELECT (pid).pg_terminate_backend FROM (SELECT 0 AS pid) x
+SELECT ('bgwriter'::text).pg_stat_reset_shared
+SELECT f.pg_read_file FROM unnest(ARRAY['/etc/passwd']) f
+SELECT f.pg_sleep FROM generate_series(1, 2) f
+SELECT generate_series.pg_sleep FROM generate_series(1, 2)
+SELECT f.touch FROM generate_series(1, 2) f
+SELECT f.nextval FROM regexp_split_to_table('counter', ',') f
+SELECT f.pg_read_file FROM json_array_elements_text('["/etc/passwd"]') f
+SELECT x.a FROM (SELECT f.lo_creat AS a FROM generate_series(1, 2) f) x
+SELECT f.pg_read_file FROM book b, LATERAL unnest(ARRAY['/etc/passwd']) f
+WITH a AS (SELECT u FROM unnest(ARRAY['/etc/passwd']) u) SELECT (a.u).pg_read_file FROM a
 -- == refused: more that agents may not see
 SELECT usename, passwd FROM pg_catalog.pg_shadow
 SELECT * FROM pg_user

@@ -60,6 +60,7 @@ struct Names {
     functions: Vec<String>,
     schemas: Vec<String>,
     attributes: Vec<String>,
+    fields: Vec<String>,
     operators: Vec<String>,
     types: Vec<String>,
 }
@@ -116,6 +117,7 @@ impl Names {
             functions,
             schemas: schemas.into_iter().collect(),
             attributes: statement.attributes().iter().cloned().collect(),
+            fields: statement.fields().iter().cloned().collect(),
             operators: operators.into_iter().collect(),
             types: statement.types().iter().cloned().collect(),
         }
@@ -136,6 +138,7 @@ async fn ask(connection: &mut PgConnection, names: &Names, rules: &Rules) -> Res
         .bind(allowed)
         .bind(&names.schemas)
         .bind(EXTENSIONS)
+        .bind(&names.fields)
         .fetch_all(connection)
         .await
 }

@@ -1,6 +1,7 @@
 -- What a statement reads and calls, as the catalogue has it: views and policies taken apart, names resolved.
 -- $1 tables, $2 functions, $3 attributes, $4 operators, $5 types, $6 functions of the engine that only compute,
--- $7 functions that the operator allows, $8 schemas that functions are named with, $9 extensions that only compute.
+-- $7 functions that the operator allows, $8 schemas that functions are named with, $9 extensions that only compute,
+-- $10 attributes that may be of a value of any type.
 -- Objects from 16384 on were made by somebody.
 WITH RECURSIVE named AS (
     SELECT DISTINCT to_regclass(name)::oid AS oid FROM unnest($1::text[]) AS name
@@ -58,12 +59,13 @@ WITH RECURSIVE named AS (
     SELECT function.oid FROM pg_proc function JOIN pg_namespace namespace ON namespace.oid = pronamespace
     WHERE proname = ANY ($2) AND nspname <> 'pg_catalog' AND nspname = ANY (current_schemas(true) || $8::text[])
     UNION
-    -- `t.f` is `f(t)`.
+    -- `t.f` is `f(t)`, and `(x).f` is `f(x)` for an `x` of any type. Nothing makes a value of the type `internal`.
     SELECT function.oid FROM pg_proc function
         JOIN pg_namespace namespace ON namespace.oid = pronamespace
         JOIN pg_type argument ON argument.oid = proargtypes[0]
-    WHERE proname = ANY ($3) AND nspname <> 'pg_catalog' AND nspname = ANY (current_schemas(true))
-        AND pronargs - pronargdefaults <= 1 AND pronargs >= 1 AND argument.typtype IN ('c', 'p', 'd')
+    WHERE proname = ANY ($3::text[]::name[]) AND nspname = ANY (current_schemas(true))
+        AND pronargs - pronargdefaults <= 1 AND pronargs >= 1 AND argument.typname <> 'internal'
+        AND (argument.typtype IN ('c', 'p', 'd') OR proname = ANY ($10::text[]::name[]))
     UNION
     SELECT oprcode::oid FROM pg_operator WHERE oprname = ANY ($4) AND oid >= 16384
     UNION
