@@ -49,6 +49,8 @@ impl BusyPoll {
             while started.elapsed() < LOOKED_MAX && self.is_alone() {
                 // Has the runtime ask for events without waiting for one.
                 yield_now().await;
+                // The engine may have been given this very processor.
+                std::thread::yield_now();
             }
         };
         tokio::select! {
