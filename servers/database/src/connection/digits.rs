@@ -1,10 +1,37 @@
 //! The numbers in dates and decimals, written digit by digit: formatting takes several times as long, for every row.
 
-/// The longest there is: a date and time whose every part is the largest that MySQL's protocol has room for, which its server
-/// never sends, has 36.
-const BYTES_MAX: usize = 40;
+/// The longest there is: a sign and the ten digits of a number.
+const BYTES_MAX: usize = 12;
 
-/// What is put together digit by digit: all of a time, or a part of a number.
+/// The numbers below a hundred, in two digits.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[b'0'; 2]; 100];
+    let mut value = 0;
+    while value < pairs.len() {
+        pairs[value] = [b'0' + (value / 10) as u8, b'0' + (value % 10) as u8];
+        value += 1;
+    }
+    pairs
+};
+
+/// Returns `2024-01-02`; nothing where a part has more digits.
+pub(super) fn date(year: u32, month: u32, day: u32) -> Option<[u8; 10]> {
+    let ([a, b], [c, d]) = (pair(year / 100)?, pair(year % 100)?);
+    let ([e, f], [g, h]) = (pair(month)?, pair(day)?);
+    Some([a, b, c, d, b'-', e, f, b'-', g, h])
+}
+
+/// Returns `03:04:05`; nothing where a part has more digits.
+pub(super) fn time(hour: u32, minute: u32, second: u32) -> Option<[u8; 8]> {
+    let ([a, b], [c, d], [e, f]) = (pair(hour)?, pair(minute)?, pair(second)?);
+    Some([a, b, b':', c, d, b':', e, f])
+}
+
+fn pair(value: u32) -> Option<[u8; 2]> {
+    PAIRS.get(value as usize).copied()
+}
+
+/// What is put together digit by digit: a part of a number.
 pub(super) struct Digits {
     bytes: [u8; BYTES_MAX],
     length: usize,
@@ -57,8 +84,11 @@ impl Digits {
     }
 
     fn two(&mut self, value: u32) {
-        self.digit(value / 10);
-        self.digit(value);
+        let pair = pair(value % 100).unwrap_or_default();
+        if let Some(place) = self.bytes.get_mut(self.length..self.length + pair.len()) {
+            place.copy_from_slice(&pair);
+            self.length += pair.len();
+        }
     }
 
     fn four(&mut self, value: u32) {
@@ -70,6 +100,18 @@ impl Digits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dates_and_times_are_written_where_their_parts_are_short() {
+        let text = |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        assert_eq!(text(date(2024, 1, 31).as_ref().map(<[u8; 10]>::as_slice)).as_deref(), Some("2024-01-31"));
+        assert_eq!(text(date(9, 0, 99).as_ref().map(<[u8; 10]>::as_slice)).as_deref(), Some("0009-00-99"));
+        assert_eq!(text(time(23, 5, 59).as_ref().map(<[u8; 8]>::as_slice)).as_deref(), Some("23:05:59"));
+        for (year, month, day) in [(10_000, 1, 1), (1, 100, 1), (1, 1, 100), (u32::MAX, 1, 1)] {
+            assert_eq!(date(year, month, day), None);
+            assert_eq!(time(year, month, day), None);
+        }
+    }
 
     #[test]
     fn numbers_have_at_least_their_width() {

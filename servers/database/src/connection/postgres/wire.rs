@@ -5,7 +5,7 @@
 use sqlx::postgres::types::Oid;
 
 use super::values::Made;
-use crate::connection::digits::Digits;
+use crate::connection::digits::{self, Digits};
 use crate::rows::Encoding;
 
 /// How a column comes.
@@ -103,33 +103,35 @@ fn instant(text: &mut Vec<u8>, days: i64, microseconds: Option<i64>, zone: &str)
     let year = year + era * 400 + i64::from(month <= 2);
     // There is no year 0.
     let (shown, era) = if year > 0 { (year, "") } else { (1 - year, " BC") };
-    let mut digits = Digits::new();
-    let number =
-        |digits: &mut Digits, value: i64, width| digits.number(u32::try_from(value).unwrap_or_default(), width);
-    number(&mut digits, shown, 4);
-    digits.sign(b'-');
-    number(&mut digits, month, 2);
-    digits.sign(b'-');
-    number(&mut digits, day, 2);
-    let mut fraction = 0;
-    if let Some(microseconds) = microseconds {
-        let seconds = microseconds / 1_000_000;
-        fraction = microseconds % 1_000_000;
-        digits.sign(b' ');
-        number(&mut digits, seconds / 3_600, 2);
-        digits.sign(b':');
-        number(&mut digits, seconds / 60 % 60, 2);
-        digits.sign(b':');
-        number(&mut digits, seconds % 60, 2);
-        if fraction > 0 {
-            digits.sign(b'.');
-            number(&mut digits, fraction, 6);
+    let small = |value: i64| u32::try_from(value).unwrap_or_default();
+    let number = |text: &mut Vec<u8>, sign, value, width| {
+        let mut digits = Digits::new();
+        if let Some(sign) = sign {
+            digits.sign(sign);
+        }
+        digits.number(small(value), width);
+        digits.append_to(text);
+    };
+    match digits::date(small(shown), small(month), small(day)) {
+        Some(date) => text.extend_from_slice(&date),
+        // A year of five digits or more.
+        None => {
+            number(text, None, shown, 4);
+            number(text, Some(b'-'), month, 2);
+            number(text, Some(b'-'), day, 2);
         }
     }
-    digits.append_to(text);
-    if fraction > 0 {
-        let zeros = text.iter().rev().take_while(|digit| **digit == b'0').count();
-        text.truncate(text.len() - zeros);
+    if let Some(microseconds) = microseconds {
+        let (seconds, fraction) = (microseconds / 1_000_000, microseconds % 1_000_000);
+        text.push(b' ');
+        // Always: a day has no more hours.
+        let time = digits::time(small(seconds / 3_600), small(seconds / 60 % 60), small(seconds % 60));
+        text.extend_from_slice(&time.unwrap_or_default());
+        if fraction > 0 {
+            number(text, Some(b'.'), fraction, 6);
+            let zeros = text.iter().rev().take_while(|digit| **digit == b'0').count();
+            text.truncate(text.len() - zeros);
+        }
     }
     text.extend_from_slice(zone.as_bytes());
     text.extend_from_slice(era.as_bytes());
