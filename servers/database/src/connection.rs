@@ -7,11 +7,13 @@ pub mod mysql;
 pub mod postgres;
 pub mod sqlite;
 
+mod ahead;
 mod busy_poll;
 mod digits;
 mod early;
 mod fresh;
 mod judging;
+mod lease;
 mod prepare;
 mod statistics;
 
@@ -53,6 +55,9 @@ const QUERIES_MAX: usize = 4;
 
 /// How long an engine has to notice that its time is up.
 const GRACE: Duration = Duration::from_millis(500);
+
+/// Why a database cannot be read whose server answers otherwise than its protocol has it.
+const NOT_UNDERSTOOD: &str = "what the server answers is not understood";
 
 /// Longest that an answer is given again.
 const CACHE_MS_MAX: u32 = 600_000;
@@ -301,16 +306,16 @@ impl Connection {
             Engine::Postgres(server) => {
                 self.bounded(async {
                     let cut = Cut::of(sql, Syntax::Postgres)?;
-                    let begin = |slot| Arc::clone(server).begin(slot);
+                    let begin = |slot| Arc::clone(server).begin_query(slot);
                     let early = self.early(server.has_idle() && cut.is_small(), begin).await;
                     let statement = judged(cut, server.rules()).await?;
                     let ready = prepare.ready(&statement, &parameters, position)?;
                     let Ready::Ask(ask) = ready else { return ready.answer() };
                     // While the transaction begins.
-                    let planned = server.plan_known(&statement, ask.page);
+                    let planned = server.plan_known(&statement, &parameters, ask.page);
                     let lease = match early {
                         Some(early) => early.lease().await?,
-                        None => Arc::clone(server).begin(self.slot().await?).await?,
+                        None => Arc::clone(server).begin_query(self.slot().await?).await?,
                     };
                     let rows = server.query(lease, &statement, &parameters, ask.page, planned).await?;
                     Ok(ask.answer(rows))

@@ -5,7 +5,10 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 use tollgate_shared::refusal::Refusal;
+
+use super::lease::CANCEL_MAX;
 
 /// A connection in a transaction.
 pub(super) trait Leased: Send + 'static {
@@ -55,7 +58,8 @@ impl<L: Leased> Drop for Early<L> {
     fn drop(&mut self) {
         let (Some(begin), Ok(runtime)) = (self.0.take(), Handle::try_current()) else { return };
         runtime.spawn(async move {
-            if let Ok(lease) = begin.await {
+            // A connection that nobody answers on any more is given up, and its place with it.
+            if let Ok(Ok(lease)) = timeout(CANCEL_MAX, begin).await {
                 lease.end().await;
             }
         });
@@ -100,5 +104,20 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(ended.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn beginning_that_has_no_end_keeps_nothing() {
+        let held = Arc::new(());
+        let holds = Arc::clone(&held);
+        let begin = async move {
+            let _holds = holds;
+            std::future::pending::<Result<Counted, Refusal>>().await
+        };
+        drop(Early::start(begin).await);
+        tokio::time::sleep(CANCEL_MAX / 2).await;
+        assert_eq!(Arc::strong_count(&held), 2);
+        tokio::time::sleep(CANCEL_MAX).await;
+        assert_eq!(Arc::strong_count(&held), 1);
     }
 }

@@ -9,14 +9,14 @@
 mod alone;
 mod describe;
 mod masks;
+mod session;
 mod values;
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{anyhow, ensure};
 use futures::TryStreamExt;
@@ -24,14 +24,14 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError};
 use sqlx::{
     AssertSqlSafe, Column as _, ConnectOptions, Connection as _, Either, Executor, SqlSafeStr, Statement as _, TypeInfo,
 };
-use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
-use tokio::time::timeout;
 use tollgate_shared::refusal::Refusal;
 
+use super::ahead::Waiting;
 use super::early::{Leased, end_later};
 use super::fresh::Fresh;
-use super::{Inspected, Limits, Page, ServerConnections, timed_out};
+use super::lease;
+use super::{Inspected, Limits, NOT_UNDERSTOOD, Page, ServerConnections, timed_out};
 use crate::config::ConnectionConfig;
 use crate::mask::{self, MaskedTables, Protection};
 use crate::parameters::Parameter;
@@ -43,8 +43,6 @@ use masks::Behind;
 const SQL_MODE: &str = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,IGNORE_SPACE";
 
 const CONNECT_MAX: Duration = Duration::from_secs(5);
-const CANCEL_MAX: Duration = Duration::from_secs(2);
-const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// How many statements a connection keeps prepared.
 const STATEMENTS_MAX: usize = 32;
@@ -54,6 +52,9 @@ const VIEWS_MAX: usize = 100;
 
 /// Engines that keep rows themselves; others open connections or files when they are read.
 const ENGINES: [&str; 8] = ["aria", "archive", "innodb", "memory", "myisam", "myrocks", "ndbcluster", "rocksdb"];
+
+/// A connection in a transaction that only reads.
+pub(super) type Lease = lease::Lease<Mysql>;
 
 type Query<'a> = sqlx::query::Query<'a, sqlx::MySql, sqlx::mysql::MySqlArguments>;
 
@@ -90,36 +91,12 @@ pub struct Mysql {
     rules: Rules,
     limits: Limits,
     read_only_role: bool,
-    idle: Mutex<Vec<Idle>>,
+    waiting: Arc<Waiting<Self>>,
     role: OnceCell<Vec<String>>,
     protection: Arc<Protection>,
     known: Fresh<BTreeSet<(Option<String>, String)>, (MaskedTables, BTreeSet<String>)>,
     described: Fresh<String, (usize, Vec<(String, String)>)>,
     opened: AtomicU64,
-}
-
-struct Idle {
-    connection: MySqlConnection,
-    id: u64,
-    /// How many rows a query of its last transaction had at most.
-    rows_max: usize,
-    since: Instant,
-}
-
-impl fmt::Debug for Idle {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Idle").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-/// A connection in a transaction that only reads.
-pub struct Lease {
-    connection: Option<MySqlConnection>,
-    id: u64,
-    rows_max: usize,
-    server: Arc<Mysql>,
-    slot: Option<OwnedSemaphorePermit>,
-    abandoned: bool,
 }
 
 impl Mysql {
@@ -147,7 +124,7 @@ impl Mysql {
             rules: Rules::of(Syntax::Mysql),
             limits,
             read_only_role: config.require_read_only_role,
-            idle: Mutex::default(),
+            waiting: Arc::default(),
             role: OnceCell::new(),
             protection,
             known: Fresh::default(),
@@ -169,13 +146,27 @@ impl Mysql {
         parameters: &[Parameter],
         page: Page,
     ) -> Result<Rows, Refusal> {
-        let answer = async {
-            let (statement, _) = self.permitted(&mut lease, statement).await?;
-            self.run(&mut lease, &statement, parameters, page).await
+        let mut answer = self.read(&mut lease, statement, parameters, page).await;
+        if answer.as_ref().is_err_and(|refusal| lease.was_closed(refusal)) {
+            lease = lease.again().await?;
+            answer = self.read(&mut lease, statement, parameters, page).await;
         }
-        .await;
+        if answer.is_ok() {
+            lease.went_well();
+        }
         end_later(lease);
         answer
+    }
+
+    async fn read(
+        &self,
+        lease: &mut Lease,
+        statement: &ReadStatement,
+        parameters: &[Parameter],
+        page: Page,
+    ) -> Result<Rows, Refusal> {
+        let (statement, _) = self.permitted(lease, statement).await?;
+        self.run(lease, &statement, parameters, page).await
     }
 
     /// Has the server compile `statement`, and says what it would read.
@@ -204,17 +195,19 @@ impl Mysql {
 
     /// Returns how many connections there are.
     pub(super) fn connections(&self) -> ServerConnections {
-        ServerConnections { idle: lock(&self.idle).len(), opened: self.opened.load(Ordering::Relaxed) }
+        ServerConnections { idle: self.waiting.len(), opened: self.opened.load(Ordering::Relaxed) }
     }
 
     /// Returns whether a connection waits for a query.
     pub(super) fn has_idle(&self) -> bool {
-        !lock(&self.idle).is_empty()
+        self.waiting.len() > 0
     }
 
     /// Opens a transaction that only reads, in a session of a role that may be used; no query in it has more rows than these.
+    ///
+    /// It may have been begun a moment before: here the time of a query is when the query begins.
     pub(super) async fn begin(self: Arc<Self>, slot: OwnedSemaphorePermit, rows_max: usize) -> Result<Lease, Refusal> {
-        let mut lease = Lease::begin(&self, slot, rows_max).await?;
+        let mut lease = Lease::take_or_begin(&self, slot, rows_max).await?;
         let powers = match self.role.get() {
             Some(powers) => powers,
             None => {
@@ -293,7 +286,7 @@ impl Mysql {
             }
         }
         if full {
-            lease.abandoned = true;
+            lease.abandon();
         }
         Ok(answer.finish())
     }
@@ -442,7 +435,7 @@ impl Mysql {
         };
         let (Some(number), sqlx::Error::Database(database)) = (number, error) else {
             tracing::debug!(%error, "a database cannot be reached");
-            return unavailable("the server cannot be reached, or has gone away");
+            return unavailable(if matches!(error, sqlx::Error::Io(_)) { lease::GONE } else { NOT_UNDERSTOOD });
         };
         let message: String = database.message().chars().take(300).collect();
         match number {
@@ -453,7 +446,8 @@ impl Mysql {
             1290 | 1295 | 1792 => not_a_read(&format!("the server does not take it for a read: {message}")),
             1044 | 1045 | 1049 | 1698 => unavailable("the server does not let this role in"),
             1040 | 1203 | 1226 => unavailable("the server has too many connections"),
-            1053 | 1077 | 1927 => unavailable("the server is not ready"),
+            1053 | 1077 => unavailable("the server is not ready"),
+            1927 => unavailable(lease::GONE),
             // These name the user and the host.
             1142 | 1143 | 1227 | 1370 => Refusal::failed(
                 "query_failed",
@@ -474,123 +468,6 @@ impl Mysql {
     }
 }
 
-impl Lease {
-    async fn begin(server: &Arc<Mysql>, slot: OwnedSemaphorePermit, rows_max: usize) -> Result<Self, Refusal> {
-        // All of it is ours, so it goes in one message.
-        let begin = format!("SET SESSION sql_select_limit = {rows_max}; START TRANSACTION READ ONLY");
-        let mut slot = Some(slot);
-        loop {
-            let waited = lock(&server.idle).pop().filter(|idle| idle.since.elapsed() < IDLE_MAX);
-            let fresh = waited.is_none();
-            // A server may take the limit into what it prepares.
-            let kept = waited.as_ref().is_some_and(|idle| idle.rows_max == rows_max);
-            let (connection, id) = match waited {
-                Some(idle) => (idle.connection, idle.id),
-                None => connect(server).await?,
-            };
-            let mut lease = Self {
-                connection: Some(connection),
-                id,
-                rows_max,
-                server: Arc::clone(server),
-                slot: slot.take(),
-                abandoned: false,
-            };
-            let begun = async {
-                if !kept {
-                    lease.connection().clear_cached_statements().await?;
-                }
-                sqlx::raw_sql(AssertSqlSafe(begin.clone())).execute(lease.connection()).await
-            };
-            match begun.await {
-                Ok(_) => return Ok(lease),
-                Err(error) => {
-                    // It was closed while it waited, and with it most likely all others.
-                    lease.connection = None;
-                    slot = lease.slot.take();
-                    if fresh {
-                        return Err(server.refusal(&error));
-                    }
-                    lock(&server.idle).clear();
-                }
-            }
-        }
-    }
-
-    fn connection(&mut self) -> &mut MySqlConnection {
-        #[expect(clippy::expect_used, reason = "a lease has its connection until it ends")]
-        self.connection.as_mut().expect("a lease has its connection until it ends")
-    }
-}
-
-impl Leased for Lease {
-    async fn end(mut self) {
-        if self.abandoned {
-            return;
-        }
-        // Locks of the session are what a rollback leaves.
-        let end = sqlx::raw_sql("ROLLBACK; DO RELEASE_ALL_LOCKS()");
-        let ended = timeout(CANCEL_MAX, end.execute(self.connection())).await;
-        if !matches!(ended, Ok(Ok(_))) {
-            return;
-        }
-        if let Some(connection) = self.connection.take() {
-            lock(&self.server.idle).push(Idle {
-                connection,
-                id: self.id,
-                rows_max: self.rows_max,
-                since: Instant::now(),
-            });
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let Some(connection) = self.connection.take() else { return };
-        let (server, id, slot) = (Arc::clone(&self.server), self.id, self.slot.take());
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move {
-                let kill = async {
-                    let mut other = server.options.connect().await?;
-                    sqlx::raw_sql(AssertSqlSafe(format!("KILL QUERY {id}"))).execute(&mut other).await?;
-                    other.close().await
-                };
-                let _ = timeout(CANCEL_MAX, kill).await;
-                // Held until here, so that the number is nobody else's, and no more than the bound ever run.
-                drop(connection);
-                drop(slot);
-            });
-        }
-    }
-}
-
-async fn connect(server: &Mysql) -> Result<(MySqlConnection, u64), Refusal> {
-    let opened = async {
-        let mut connection = server.options.connect().await?;
-        let (version, id): (String, u64) =
-            sqlx::query_as("SELECT VERSION(), CONNECTION_ID()").fetch_one(&mut connection).await?;
-        let ms = server.limits.timeout.as_millis();
-        let longest = if version.contains("MariaDB") {
-            format!("max_statement_time = {}.{:03}", ms / 1000, ms % 1000)
-        } else {
-            format!("max_execution_time = {ms}")
-        };
-        let settings = format!(
-            "SET SESSION sql_mode = '{SQL_MODE}', SESSION {longest}, SESSION lock_wait_timeout = 1,
-                SESSION innodb_lock_wait_timeout = 1, SESSION wait_timeout = 120;
-             SET SESSION TRANSACTION READ ONLY"
-        );
-        sqlx::raw_sql(AssertSqlSafe(settings)).execute(&mut connection).await?;
-        server.opened.fetch_add(1, Ordering::Relaxed);
-        Ok((connection, id))
-    };
-    match timeout(CONNECT_MAX.min(server.limits.timeout), opened).await {
-        Ok(opened) => opened.map_err(|error: sqlx::Error| server.refusal(&error)),
-        Err(_) => Err(unavailable("the server does not answer")),
-    }
-}
-
 /// Says what the role can do beside reading.
 async fn powers(connection: &mut MySqlConnection) -> Result<Vec<String>, sqlx::Error> {
     const POWERS: &str = "SELECT DISTINCT CAST(PRIVILEGE_TYPE AS CHAR) FROM (
@@ -600,10 +477,6 @@ async fn powers(connection: &mut MySqlConnection) -> Result<Vec<String>, sqlx::E
         WHERE GRANTEE = CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), '''')
             AND PRIVILEGE_TYPE NOT IN ('USAGE', 'SELECT', 'SHOW VIEW', 'SHOW DATABASES', 'PROCESS') ORDER BY 1";
     sqlx::query_scalar(POWERS).fetch_all(connection).await
-}
-
-fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn changed() -> Refusal {

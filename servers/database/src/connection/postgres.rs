@@ -8,17 +8,18 @@
 
 #[cfg(test)]
 mod alone;
+mod clock;
 mod describe;
-mod lease;
 mod masks;
 mod resolve;
+mod session;
 mod values;
 mod wire;
 
 use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, ensure};
@@ -29,17 +30,17 @@ use sqlx::{AssertSqlSafe, Column as _, ConnectOptions, Either, Executor, Row, St
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 use tollgate_shared::refusal::Refusal;
 
+use super::ahead::Waiting;
 use super::early::{Leased, end_later};
 use super::fresh::Fresh;
-use super::{Inspected, Limits, Page, ServerConnections, timed_out};
+use super::lease;
+use super::{Inspected, Limits, NOT_UNDERSTOOD, Page, ServerConnections, timed_out};
 use crate::base64;
 use crate::config::ConnectionConfig;
 use crate::mask::{self, Protection};
 use crate::parameters::Parameter;
 use crate::rows::{COLUMNS_MAX, More, Rows, RowsBuilder};
 use crate::statement::{ReadStatement, Rules, Syntax};
-use lease::Idle;
-pub(super) use lease::Lease;
 use masks::KnownMasks;
 use resolve::{Known, Resolution};
 use wire::Wire;
@@ -71,6 +72,9 @@ const PLANNED_MAX: Duration = Duration::from_millis(100);
 /// Longest wait for a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
+/// A connection in a transaction that only reads.
+pub(super) type Lease = lease::Lease<Postgres>;
+
 /// A PostgreSQL server as the operator named it.
 #[derive(Debug)]
 pub struct Postgres {
@@ -78,7 +82,7 @@ pub struct Postgres {
     rules: Rules,
     limits: Limits,
     read_only_role: bool,
-    idle: Mutex<Vec<Idle>>,
+    waiting: Arc<Waiting<Self>>,
     role: OnceCell<Vec<String>>,
     known: Known,
     masks: KnownMasks,
@@ -116,7 +120,7 @@ impl Postgres {
         let options = options
             .options(SETTINGS)
             .options(times)
-            .application_name(lease::APPLICATION)
+            .application_name(session::APPLICATION)
             // What the server keeps of ours says of what types its columns are, and is asked anew when they change.
             .statement_cache_capacity(STATEMENTS_MAX)
             .disable_statement_logging();
@@ -126,7 +130,7 @@ impl Postgres {
             rules: Rules { syntax: Syntax::Postgres, functions },
             limits,
             read_only_role: config.require_read_only_role,
-            idle: Mutex::default(),
+            waiting: Arc::default(),
             role: OnceCell::new(),
             known: Known::default(),
             masks: KnownMasks::default(),
@@ -152,22 +156,39 @@ impl Postgres {
         planned: Option<Planned>,
     ) -> Result<Rows, Refusal> {
         // Unless the connection was waited for: what the catalogue said is relied on for a moment only.
-        let answer = match planned.filter(|planned| planned.at.elapsed() < PLANNED_MAX) {
+        let planned = planned.filter(|planned| planned.at.elapsed() < PLANNED_MAX);
+        if lease.is_ahead() && !planned.as_ref().is_some_and(|planned| planned.is_timeless) {
+            lease = lease.begin_now().await?;
+        }
+        let mut answer = match planned {
             Some(planned) => self.send(&mut lease, planned, parameters).await,
             None => self.read(&mut lease, statement, parameters, page).await,
         };
+        if answer.as_ref().is_err_and(|refusal| lease.was_closed(refusal)) {
+            lease = lease.again().await?;
+            answer = self.read(&mut lease, statement, parameters, page).await;
+        }
+        if answer.is_ok() {
+            lease.went_well();
+        }
         end_later(lease);
         answer
     }
 
     /// Returns what is sent to the server for `statement`, if there is nothing that it has to be asked before.
-    pub(super) fn plan_known(&self, statement: &ReadStatement, page: Page) -> Option<Planned> {
-        self.known.get(statement)?;
+    pub(super) fn plan_known(
+        &self,
+        statement: &ReadStatement,
+        parameters: &[Parameter],
+        page: Page,
+    ) -> Option<Planned> {
+        let resolution = self.known.get(statement)?;
+        let is_timeless = clock::is_timeless(statement, &resolution, parameters);
         let tables = self.masks.get(statement, &self.protection)?;
         let statement = mask::masked(statement, &tables, Syntax::Postgres).ok()?;
         let described = self.described.get(statement.text())?;
         let types = self.known_type_names(&described.parameters)?;
-        Some(Planned::new(&statement, described, &types, page))
+        Some(Planned { is_timeless, ..Planned::new(&statement, described, &types, page) })
     }
 
     /// Has the server compile `statement`, and says what it would read.
@@ -197,12 +218,22 @@ impl Postgres {
 
     /// Returns whether a connection waits for a query.
     pub(super) fn has_idle(&self) -> bool {
-        !lease::lock(&self.idle).is_empty()
+        self.waiting.len() > 0
     }
 
     /// Opens a transaction that only reads, in a session of a role that may be used.
     pub(super) async fn begin(self: Arc<Self>, slot: OwnedSemaphorePermit) -> Result<Lease, Refusal> {
-        let mut lease = Lease::begin(&self, slot).await?;
+        let lease = Lease::begin(&self, slot, ()).await?;
+        self.permitted_role(lease).await
+    }
+
+    /// Opens one for [`Self::query`], or takes one that was begun ahead.
+    pub(super) async fn begin_query(self: Arc<Self>, slot: OwnedSemaphorePermit) -> Result<Lease, Refusal> {
+        let lease = Lease::take_or_begin(&self, slot, ()).await?;
+        self.permitted_role(lease).await
+    }
+
+    async fn permitted_role(&self, mut lease: Lease) -> Result<Lease, Refusal> {
         let powers = match self.role.get() {
             Some(powers) => powers,
             None => {
@@ -248,7 +279,7 @@ impl Postgres {
 
     /// Returns how many connections there are.
     pub(super) fn connections(&self) -> ServerConnections {
-        ServerConnections { idle: lease::lock(&self.idle).len(), opened: self.opened.load(Ordering::Relaxed) }
+        ServerConnections { idle: self.waiting.len(), opened: self.opened.load(Ordering::Relaxed) }
     }
 
     /// Runs `statement` without asking the catalogue: the second lock alone.
@@ -279,20 +310,21 @@ impl Postgres {
         if let Err(refusal) = &answer {
             self.described.forget(&text);
             // A type may have another name by now.
-            lease::lock(&self.type_names).clear();
+            self.names_of_types().clear();
             if refusal.message == CHANGED {
                 // What connections have prepared is of the table as it was, and described so.
                 lease.abandon();
-                lease::lock(&self.idle).clear();
+                self.waiting.clear();
             }
         }
         answer
     }
 
     async fn fetch(&self, lease: &mut Lease, planned: Planned, parameters: &[Parameter]) -> Result<Rows, Refusal> {
-        let Planned { described, text, mut answer, characters, rows_max, .. } = planned;
+        let Planned { has_moment, described, text, mut answer, characters, rows_max, .. } = planned;
         let columns = &described.columns;
-        let mut query = sqlx::query(AssertSqlSafe(text));
+        // What is prepared has the `now` of then for the text 'now'.
+        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(!has_moment);
         for parameter in parameters {
             query = query.bind(as_text(parameter));
         }
@@ -377,9 +409,13 @@ impl Postgres {
         })
     }
 
+    fn names_of_types(&self) -> MutexGuard<'_, HashMap<u32, String>> {
+        self.type_names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Returns the names of types as SQL has them, if all are known.
     fn known_type_names(&self, types: &[Oid]) -> Option<Vec<String>> {
-        let known = lease::lock(&self.type_names);
+        let known = self.names_of_types();
         types.iter().map(|oid| known.get(&oid.0).cloned()).collect()
     }
 
@@ -395,7 +431,7 @@ impl Postgres {
                 .fetch_all(lease.connection())
                 .await
                 .map_err(|error| self.refusal(&error))?;
-        let mut known = lease::lock(&self.type_names);
+        let mut known = self.names_of_types();
         known.extend(named.into_iter().map(|(oid, name)| (oid.0, name)));
         Ok(types.iter().map(|oid| known.get(&oid.0).map_or("text", String::as_str).to_owned()).collect())
     }
@@ -412,7 +448,7 @@ impl Postgres {
                 );
             }
             tracing::debug!(%error, "a database cannot be reached");
-            return unavailable("the server cannot be reached, or has gone away");
+            return unavailable(if matches!(error, sqlx::Error::Io(_)) { lease::GONE } else { NOT_UNDERSTOOD });
         };
         let code = database.code().unwrap_or_default();
         let message: String = database.message().chars().take(300).collect();
@@ -426,7 +462,8 @@ impl Postgres {
                 not_a_read(&format!("PostgreSQL does not take it for a read: {message}"))
             }
             ("28" | "3D", _) => unavailable("the server does not let this role in"),
-            ("08" | "57" | "58" | "XX", _) => unavailable("the server is not ready"),
+            ("08", _) | (_, "57P01" | "57P02" | "25P03" | "25P04") => unavailable(lease::GONE),
+            ("57" | "58" | "XX", _) => unavailable("the server is not ready"),
             (_, "53300") => unavailable("the server has too many connections"),
             (_, "53200" | "53100" | "53400") => Refusal::failed(
                 "memory_limit",
@@ -495,6 +532,10 @@ impl Described1 {
 
 /// What is sent to the server for a statement, and how its answer is read.
 pub(super) struct Planned {
+    /// Whether the answer is the same whenever its transaction began.
+    is_timeless: bool,
+    /// Whether a text in it may become a time by the clock.
+    has_moment: bool,
     /// When what is known of the statement was looked up.
     at: Instant,
     /// The text that was described.
@@ -515,7 +556,10 @@ impl Planned {
         let mut answer = RowsBuilder::new(names, rows_max);
         let characters = answer.cut_before();
         let text = wrapped(&typed(statement, types), columns, characters, rows_max, offset);
-        Self { at: Instant::now(), of: statement.text().to_owned(), described, text, answer, characters, rows_max }
+        let of = statement.text().to_owned();
+        let has_moment = clock::may_be_moment(&of);
+        let at = Instant::now();
+        Self { is_timeless: false, has_moment, at, of, described, text, answer, characters, rows_max }
     }
 }
 

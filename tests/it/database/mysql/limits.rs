@@ -124,11 +124,22 @@ async fn slow_queries_leave_room_for_others_and_no_connection_leaks() {
 
 #[tokio::test]
 async fn connections_that_the_server_closes_are_made_again() {
-    let Some(world) = World::with("timeout_ms = 20000\n").await else { return };
+    let Some(world) = World::with("timeout_ms = 20000\ncache_ms = 0\n").await else { return };
     let server = world.start();
     assert_eq!(rows(&server, "SELECT 1", json!([])).await, json!([[1]]));
     end_connections(&world, "").await;
     assert_eq!(rows(&server, "SELECT 1", json!([])).await, json!([[1]]));
+    // In the middle of many, where the next transaction is begun already, be it for as many rows as are wanted or not.
+    for number in 0..40 {
+        let rows_max = if number % 7 == 6 { 2 } else { 3 };
+        let arguments = json!({"sql": "SELECT 1 UNION SELECT 2 UNION SELECT 3 ORDER BY 1", "max_rows": rows_max});
+        let called = server.call("query", arguments).await;
+        assert_eq!(called.structured["row_count"], rows_max, "{number}: {}", called.structured);
+        assert_eq!(called.structured["truncated"], rows_max == 2, "{number}: {}", called.structured);
+        if number % 5 == 4 {
+            end_connections(&world, "").await;
+        }
+    }
     let killed = async {
         begun(&world).await;
         end_connections(&world, "AND COMMAND IN ('Query', 'Execute')").await;

@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use serde_json::{Map, json};
 use sqlx::Row;
+use tollgate_tests::mcp_process::McpProcess;
 
 use super::{World, rows};
 use crate::database::world::{bounded, peak_kib, until};
 
 const SLOW: &str = "SELECT count(*) FROM generate_series(1, 100000000000) a";
 
-/// How many queries of agents the server works on.
+/// How many queries of agents the server works on, beside what it is asked for them.
 async fn at_work(world: &World) -> i64 {
     let mut connection = world.connect().await;
-    let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tollgate' AND state = 'active' AND datname = current_database()";
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tollgate' AND state = 'active' AND query LIKE '%generate_series%' AND datname = current_database()";
     sqlx::query(sql).fetch_one(&mut connection).await.unwrap().get(0)
 }
 
@@ -120,11 +121,18 @@ async fn slow_queries_leave_room_for_others_and_no_connection_leaks() {
 
 #[tokio::test]
 async fn connections_that_the_server_closes_are_made_again() {
-    let Some(world) = World::new().await else { return };
+    let Some(world) = World::with("cache_ms = 0\n").await else { return };
     let server = world.start();
     assert_eq!(rows(&server, "SELECT 1", json!([])).await, json!([[1]]));
     world.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tollgate' AND datname = current_database()").await;
     assert_eq!(rows(&server, "SELECT 1", json!([])).await, json!([[1]]));
+    // In the middle of many, where the next transaction is begun already.
+    for number in 0..20 {
+        assert_eq!(rows(&server, "SELECT 1", json!([])).await, json!([[1]]));
+        if number % 5 == 4 {
+            world.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tollgate' AND datname = current_database()").await;
+        }
+    }
     let slow = server.call("query", json!({"sql": SLOW}));
     let killed = async {
         begun(&world).await;
@@ -133,6 +141,95 @@ async fn connections_that_the_server_closes_are_made_again() {
     let (called, ()) = tokio::join!(slow, killed);
     assert_eq!(called.structured["error"]["code"], "database_unavailable", "{}", called.structured);
     assert_eq!(rows(&server, "SELECT 1", json!([])).await, json!([[1]]));
+}
+
+/// How many transactions wait for a query, and how many of them hold up somebody.
+async fn waiting(connection: &mut sqlx::PgConnection) -> (i64, i64) {
+    let sql = "SELECT count(*), count(backend_xmin) FROM pg_stat_activity WHERE application_name = 'tollgate' AND state = 'idle in transaction' AND datname = current_database()";
+    let row = sqlx::query(sql).fetch_one(connection).await.unwrap();
+    (row.get(0), row.get(1))
+}
+
+/// Asks what is the same at all times until that is answered in a transaction that was begun ahead, and waits until none waits
+/// any more.
+async fn ahead_and_ended(world: &World, server: &McpProcess, sql: &str) {
+    let connection = &tokio::sync::Mutex::new(world.connect().await);
+    until(Duration::from_secs(20), "no transaction is begun ahead", async || {
+        for _ in 0..3 {
+            rows(server, sql, json!([])).await;
+        }
+        let (waiting, with_snapshot) = waiting(&mut *connection.lock().await).await;
+        waiting > 0 && with_snapshot == 0
+    })
+    .await;
+    let why = "a transaction waits for ever";
+    until(Duration::from_secs(10), why, async || waiting(&mut *connection.lock().await).await.0 == 0).await;
+    // The server would have ended it after some seconds, and the connection with it.
+    let sql =
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tollgate' AND datname = current_database()";
+    let open: i64 = sqlx::query(sql).fetch_one(&mut *connection.lock().await).await.unwrap().get(0);
+    assert!(open > 0);
+}
+
+#[tokio::test]
+async fn transaction_that_is_begun_ahead_is_no_older_than_the_query_for_whatever_asks_the_clock() {
+    let Some(world) = World::with("cache_ms = 0\n").await else { return };
+    world.run("CREATE TABLE moment (id int, at timestamptz, word text)").await;
+    world.run("INSERT INTO moment VALUES (1, '2000-01-01', 'now'), (2, '2999-01-01', 'x')").await;
+    world.run("CREATE TABLE spans (span tstzrange, ats timestamptz[])").await;
+    world.run("INSERT INTO spans VALUES ('[2000-01-01,)', '{2000-01-01}')").await;
+    world.run("CREATE VIEW clock AS SELECT now() AS at, id FROM moment").await;
+    let server = world.start();
+    ahead_and_ended(&world, &server, "SELECT id FROM moment").await;
+    for (sql, params) in [
+        ("SELECT now()", json!([])),
+        ("SELECT max(at) FROM clock", json!([])),
+        ("SELECT CURRENT_TIMESTAMP", json!([])),
+        ("SELECT word::timestamptz FROM moment WHERE id = 1", json!([])),
+        ("SELECT coalesce(at, 'now') FROM (SELECT NULL::timestamptz AS at) n", json!([])),
+        ("SELECT $1::timestamptz", json!(["now"])),
+        ("SELECT coalesce(nullif(at, '2000-01-01'), E'no\\w') FROM moment WHERE id = 1", json!([])),
+        ("SELECT coalesce(nullif(at, '2000-01-01'), $1) FROM moment WHERE id = 1", json!(["now"])),
+        ("SELECT (coalesce(nullif(ats, ats), $1))[1] FROM spans", json!(["{n\\ow}"])),
+        ("SELECT lower(span * '[n\"o\"w,)') FROM spans", json!([])),
+        ("SELECT lower(span * $1) FROM spans", json!(["[n\"o\"w,)"])),
+        ("SELECT (word).timestamptz FROM moment WHERE id = 1", json!([])),
+    ] {
+        for _ in 0..4 {
+            // Begun ahead, and some time ago.
+            rows(&server, "SELECT id FROM moment", json!([])).await;
+            rows(&server, "SELECT id FROM moment", json!([])).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let mut connection = world.connect().await;
+            let before: String = sqlx::query("SELECT (clock_timestamp() AT TIME ZONE 'UTC')::text")
+                .fetch_one(&mut connection)
+                .await
+                .unwrap()
+                .get(0);
+            let called = server.call("query", json!({"sql": sql, "params": params})).await;
+            let Some(at) = called.structured["rows"][0][0].as_str() else { panic!("{sql}: {}", called.structured) };
+            assert!(*at >= *before, "{sql}: {at} is before {before}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn transaction_that_is_begun_ahead_has_no_snapshot_and_leaves_nothing_to_the_next() {
+    let Some(world) = World::with("cache_ms = 0\n").await else { return };
+    world.run("CREATE TABLE counted (id int)").await;
+    let server = world.start();
+    for count in 0..10 {
+        // Whatever was written before a query is in its answer.
+        assert_eq!(rows(&server, "SELECT count(*) FROM counted", json!([])).await, json!([[count]]));
+        world.run("INSERT INTO counted VALUES (1)").await;
+    }
+    ahead_and_ended(&world, &server, "SELECT id FROM counted").await;
+    // Nothing is in the way of those who change the tables.
+    for number in 0..5 {
+        rows(&server, "SELECT max(id) FROM counted", json!([])).await;
+        rows(&server, "SELECT max(id) FROM counted", json!([])).await;
+        world.run(&format!("SET lock_timeout = 1000; ALTER TABLE counted ADD COLUMN more_{number} int")).await;
+    }
 }
 
 #[tokio::test]

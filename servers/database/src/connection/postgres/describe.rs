@@ -7,8 +7,7 @@ use sqlx::{AssertSqlSafe, Row};
 use tokio::sync::OwnedSemaphorePermit;
 use tollgate_shared::refusal::Refusal;
 
-use super::lease::Lease;
-use super::{Postgres, as_text, typed};
+use super::{Lease, Postgres, as_text, typed};
 use crate::connection::early::Leased;
 use crate::connection::unknown_table;
 use crate::parameters::Parameter;

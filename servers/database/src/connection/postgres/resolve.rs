@@ -46,6 +46,8 @@ const IMPLIED: [&str; 9] = ["=", "<", ">", "<=", ">=", "<>", "~~", "~~*", "!~~"]
 pub(super) struct Resolution {
     /// The tables and views, those behind views too.
     pub(super) tables: Vec<String>,
+    /// Whether it reads tables and nothing behind them: no views and policies, no function that somebody made which is not immutable.
+    pub(super) is_plain: bool,
 }
 
 pub(super) enum Failed {
@@ -145,8 +147,11 @@ async fn ask(connection: &mut PgConnection, names: &Names, rules: &Rules) -> Res
 
 fn judge(found: Vec<Found>, protection: &Protection) -> Result<Resolution, Refusal> {
     let mut tables = BTreeSet::new();
+    let mut is_plain = true;
     for (what, name, schema, kind) in found {
+        is_plain &= matches!(kind.as_deref(), Some("r" | "p" | "m" | "t"));
         match (what.as_str(), kind.as_deref()) {
+            ("made", _) => {}
             ("relation" | "named", Some("r" | "p" | "v" | "m" | "t")) => {
                 let of = schema.as_deref().unwrap_or_default();
                 match (what.as_str(), of) {
@@ -184,5 +189,5 @@ fn judge(found: Vec<Found>, protection: &Protection) -> Result<Resolution, Refus
             }
         }
     }
-    Ok(Resolution { tables: tables.into_iter().collect() })
+    Ok(Resolution { tables: tables.into_iter().collect(), is_plain })
 }

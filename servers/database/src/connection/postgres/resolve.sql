@@ -91,4 +91,10 @@ WITH RECURSIVE named AS (
 )
 SELECT 'function' AS kind, name, NULL::text AS schema, NULL::text AS relkind FROM judged WHERE harmless IS NOT TRUE
 UNION ALL
+-- What may depend on more than values: views and policies, and what somebody made that is not immutable.
+SELECT 'made', '', NULL, NULL
+WHERE EXISTS (SELECT FROM called JOIN pg_proc USING (oid) WHERE provolatile <> 'i')
+    OR EXISTS (SELECT FROM relation WHERE cardinality(trees) > 0)
+    OR EXISTS (SELECT FROM pg_cast WHERE oid >= 16384 AND castcontext = 'i' AND castmethod = 'i')
+UNION ALL
 SELECT CASE WHEN oid IN (SELECT oid FROM named) THEN 'named' ELSE 'relation' END, relname, nspname, relkind::text FROM relation
