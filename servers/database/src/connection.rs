@@ -35,11 +35,11 @@ use crate::mask::Protection;
 use crate::parameters::Parameter;
 use crate::rows::Rows;
 use crate::schema::{Plan, TableEntry, TableSchema};
-use crate::statement::{Cut, ReadStatement, Rules, Syntax, Warning};
+use crate::statement::{Rules, Syntax, Warning};
 use busy_poll::BusyPoll;
 use early::{Early, Leased};
 pub use judging::STACK_BYTES;
-use judging::{judged, on_deep_stack};
+use judging::{Judge, judged, on_deep_stack};
 use mysql::Mysql;
 use postgres::Postgres;
 use prepare::{Prepare, Ready};
@@ -85,6 +85,7 @@ pub struct Connection {
     cache: Arc<Cache<Rows>>,
     counters: Counters,
     busy_poll: BusyPoll,
+    judge: Arc<Judge>,
 }
 
 /// The engines that can be read.
@@ -240,6 +241,11 @@ impl Connection {
             );
             Engine::Sqlite(Arc::new(SqliteFile::new(&config.url, workspace, Arc::clone(&protection))?))
         };
+        let rules = match &engine {
+            Engine::Postgres(server) => server.rules().clone(),
+            Engine::Mysql(server) => server.rules().clone(),
+            Engine::Sqlite(_) => Rules::of(Syntax::Sqlite),
+        };
         Ok(Self {
             name: name.to_owned(),
             max_rows: usize::try_from(config.max_rows)?,
@@ -250,6 +256,7 @@ impl Connection {
             cache: Arc::new(Cache::new(Duration::from_millis(u64::from(config.cache_ms)))),
             counters: Counters::default(),
             busy_poll: BusyPoll::default(),
+            judge: Arc::new(Judge::new(rules)),
         })
     }
 
@@ -305,10 +312,10 @@ impl Connection {
         match &*self.engine {
             Engine::Postgres(server) => {
                 self.bounded(async {
-                    let cut = Cut::of(sql, Syntax::Postgres)?;
+                    let text = self.judge.read(sql)?;
                     let begin = |slot| Arc::clone(server).begin_query(slot);
-                    let early = self.early(server.has_idle() && cut.is_small(), begin).await;
-                    let statement = judged(cut, server.rules()).await?;
+                    let early = self.early(server.has_idle() && text.is_small(), begin).await;
+                    let statement = self.judge.judged(text).await?;
                     let ready = prepare.ready(&statement, &parameters, position)?;
                     let Ready::Ask(ask) = ready else { return ready.answer() };
                     // While the transaction begins.
@@ -324,12 +331,12 @@ impl Connection {
             }
             Engine::Mysql(server) => {
                 self.bounded(async {
-                    let cut = Cut::of(sql, Syntax::Mysql)?;
+                    let text = self.judge.read(sql)?;
                     // How many rows the server answers with is told at the beginning.
                     let first = Page { rows_max, offset: 0 };
                     let begin = |slot| Arc::clone(server).begin(slot, first.end());
-                    let early = self.early(server.has_idle() && position.is_none() && cut.is_small(), begin).await;
-                    let statement = judged(cut, server.rules()).await?;
+                    let early = self.early(server.has_idle() && position.is_none() && text.is_small(), begin).await;
+                    let statement = self.judge.judged(text).await?;
                     let ready = prepare.ready(&statement, &parameters, position)?;
                     let Ready::Ask(ask) = ready else { return ready.answer() };
                     let lease = match early {
@@ -342,8 +349,9 @@ impl Connection {
                 .await
             }
             Engine::Sqlite(_) => {
+                let judge = Arc::clone(&self.judge);
                 self.run(call, move |file, watch| {
-                    let statement = ReadStatement::check(&sql, &Rules::of(Syntax::Sqlite))?;
+                    let statement = judge.judged_here(sql)?;
                     let ready = prepare.ready(&statement, &parameters, position)?;
                     let Ready::Ask(ask) = ready else { return ready.answer() };
                     let rows = file.query(&statement, &parameters, ask.page, watch)?;
@@ -363,21 +371,22 @@ impl Connection {
         match &*self.engine {
             Engine::Postgres(server) => {
                 self.bounded(async {
-                    let statement = judged(Cut::of(sql, server.rules().syntax)?, server.rules()).await?;
+                    let statement = self.judge.judged(self.judge.read(sql)?).await?;
                     Arc::clone(server).inspect(self.slot().await?, &statement).await
                 })
                 .await
             }
             Engine::Mysql(server) => {
                 self.bounded(async {
-                    let statement = judged(Cut::of(sql, server.rules().syntax)?, server.rules()).await?;
+                    let statement = self.judge.judged(self.judge.read(sql)?).await?;
                     Arc::clone(server).inspect(self.slot().await?, &statement).await
                 })
                 .await
             }
             Engine::Sqlite(_) => {
+                let judge = Arc::clone(&self.judge);
                 self.run(call, move |file, watch| {
-                    let statement = ReadStatement::check(&sql, &Rules::of(Syntax::Sqlite))?;
+                    let statement = judge.judged_here(sql)?;
                     file.inspect(&statement, watch)
                 })
                 .await
@@ -394,21 +403,22 @@ impl Connection {
         match &*self.engine {
             Engine::Postgres(server) => {
                 self.bounded(async {
-                    let statement = judged(Cut::of(sql, server.rules().syntax)?, server.rules()).await?;
+                    let statement = self.judge.judged(self.judge.read(sql)?).await?;
                     Arc::clone(server).explain(self.slot().await?, &statement, &parameters).await
                 })
                 .await
             }
             Engine::Mysql(server) => {
                 self.bounded(async {
-                    let statement = judged(Cut::of(sql, server.rules().syntax)?, server.rules()).await?;
+                    let statement = self.judge.judged(self.judge.read(sql)?).await?;
                     Arc::clone(server).explain(self.slot().await?, &statement, &parameters).await
                 })
                 .await
             }
             Engine::Sqlite(_) => {
+                let judge = Arc::clone(&self.judge);
                 self.run(call, move |file, watch| {
-                    let statement = ReadStatement::check(&sql, &Rules::of(Syntax::Sqlite))?;
+                    let statement = judge.judged_here(sql)?;
                     file.explain(&statement, &parameters, watch)
                 })
                 .await

@@ -96,7 +96,7 @@ pub struct ReadStatement {
 enum Named {
     /// It was collected where there is stack for it.
     Known(Mentions),
-    /// It is collected when it is asked for, of a statement that is small.
+    /// It is collected when it is asked for or the statement is kept, of one that is small.
     Later { query: Box<Query>, text: String, syntax: Syntax, found: OnceLock<Mentions> },
 }
 
@@ -178,6 +178,11 @@ impl Cut {
         Ok(Self { sql, tokens })
     }
 
+    /// Returns the text.
+    pub(crate) fn sql(&self) -> &str {
+        &self.sql
+    }
+
     /// Returns whether it can be judged without a thread of its own.
     #[must_use]
     pub fn is_small(&self) -> bool {
@@ -233,6 +238,20 @@ impl ReadStatement {
     /// `too_complex`.
     pub fn check(sql: &str, rules: &Rules) -> Result<Self, Refusal> {
         Cut::of(sql.to_owned(), rules.syntax)?.judge(rules)
+    }
+
+    /// Collects what it names, for the tree to be dropped: that takes a hundred times the memory of the text.
+    pub(crate) fn without_tree(mut self) -> Self {
+        let named = match Arc::try_unwrap(self.named) {
+            Ok(Named::Later { query, text, syntax, found }) => {
+                let found = found.into_inner().unwrap_or_else(|| mentions::collect(&query, &text, syntax));
+                Arc::new(Named::Known(found))
+            }
+            Ok(known) => Arc::new(known),
+            Err(shared) => shared,
+        };
+        self.named = named;
+        self
     }
 
     /// Returns a text as it is, to try the other locks without this one.

@@ -1,8 +1,9 @@
-//! Where statements are judged: a small one at once, any other on a thread with room for deep trees, few at once.
+//! Where statements are judged: a small one at once, any other on a thread with room for deep trees, few at once; and what passed.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
 use tokio::sync::{Semaphore, oneshot};
@@ -20,6 +21,114 @@ const JUDGED_MAX: usize = 4;
 
 /// The places of those that are judged.
 static JUDGING: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(JUDGED_MAX)));
+
+/// How many statements of a connection are known to have passed, and how long each is at most: what one names can take a hundred times
+/// the memory of its text.
+const PASSED_MAX: usize = 64;
+const PASSED_BYTES_MAX: usize = 1024;
+
+/// Judges statements by the rules of one connection, each text once: what comes out depends on nothing else.
+#[derive(Debug)]
+pub(super) struct Judge {
+    rules: Rules,
+    /// The small ones, by what was written.
+    passed: Mutex<HashMap<String, Arc<ReadStatement>>>,
+}
+
+/// A text that is to be judged.
+pub(super) enum Unjudged {
+    /// It passed before.
+    Passed(Arc<ReadStatement>),
+    Cut(Cut),
+}
+
+impl Unjudged {
+    /// Returns whether it is judged in a moment.
+    pub(super) fn is_small(&self) -> bool {
+        match self {
+            Self::Passed(_) => true,
+            Self::Cut(cut) => cut.is_small(),
+        }
+    }
+}
+
+impl Judge {
+    /// Judges by `rules`.
+    pub(super) fn new(rules: Rules) -> Self {
+        Self { rules, passed: Mutex::default() }
+    }
+
+    /// Cuts `sql` into tokens, unless it passed before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cut::of`].
+    pub(super) fn read(&self, sql: String) -> Result<Unjudged, Refusal> {
+        match self.passed(&sql) {
+            Some(statement) => Ok(Unjudged::Passed(statement)),
+            None => Cut::of(sql, self.rules.syntax).map(Unjudged::Cut),
+        }
+    }
+
+    /// Returns the statement, if it passes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cut::judge`].
+    pub(super) async fn judged(&self, text: Unjudged) -> Result<Arc<ReadStatement>, Refusal> {
+        match text {
+            Unjudged::Passed(statement) => Ok(statement),
+            Unjudged::Cut(cut) => {
+                let kept_as = kept_as(&cut);
+                let statement = judged(cut, &self.rules).await?;
+                self.keep(kept_as, statement)
+            }
+        }
+    }
+
+    /// Does the same on a thread that has [`STACK_BYTES`] already.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReadStatement::check`].
+    pub(super) fn judged_here(&self, sql: String) -> Result<Arc<ReadStatement>, Refusal> {
+        match self.read(sql)? {
+            Unjudged::Passed(statement) => Ok(statement),
+            Unjudged::Cut(cut) => {
+                let kept_as = kept_as(&cut);
+                let statement = cut.judge(&self.rules)?;
+                self.keep(kept_as, statement)
+            }
+        }
+    }
+
+    fn keep(&self, sql: Option<String>, statement: ReadStatement) -> Result<Arc<ReadStatement>, Refusal> {
+        let Some(sql) = sql else { return Ok(Arc::new(statement)) };
+        // As when it is judged.
+        let statement = catch_unwind(AssertUnwindSafe(|| statement.without_tree())).map_err(|_| stopped())?;
+        let statement = Arc::new(statement);
+        let mut passed = self.lock();
+        if passed.len() >= PASSED_MAX {
+            passed.clear();
+        }
+        passed.insert(sql, Arc::clone(&statement));
+        drop(passed);
+        Ok(statement)
+    }
+
+    fn passed(&self, sql: &str) -> Option<Arc<ReadStatement>> {
+        self.lock().get(sql).map(Arc::clone)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<ReadStatement>>> {
+        self.passed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the text that a statement is known by when it has passed, if it is to be known.
+fn kept_as(cut: &Cut) -> Option<String> {
+    (cut.is_small() && cut.sql().len() <= PASSED_BYTES_MAX).then(|| cut.sql().to_owned())
+}
 
 /// Judges a statement: a small one at once, since to hand it over and back costs as much as to judge it, and any other on a
 /// thread whose stack is deep enough for what the lexer lets through.
@@ -78,12 +187,43 @@ fn waiting_thread() -> &'static SyncSender<Work> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use std::time::Duration;
 
     use tokio::time::timeout;
 
     use super::*;
     use crate::statement::Syntax;
+
+    #[tokio::test]
+    async fn what_passed_is_known_and_is_the_same() {
+        let judge = Judge::new(Rules::of(Syntax::Postgres));
+        let judged = async |sql: &str| judge.judged(judge.read(sql.to_owned())?).await;
+        let sql = "SELECT t.a, lower(b) FROM shop.t WHERE a = $1 AND b = 'x' OR 1=1";
+        let first = judged(sql).await.unwrap();
+        assert!(Arc::ptr_eq(&first, &judged(sql).await.unwrap()));
+        assert!(Arc::ptr_eq(&first, &judge.judged_here(sql.to_owned()).unwrap()));
+        // As if it was judged for the first time, down to what it names.
+        let anew = ReadStatement::check(sql, &Rules::of(Syntax::Postgres)).unwrap();
+        assert_eq!(format!("{:?}", first.mentions()), format!("{:?}", anew.mentions()));
+        assert_eq!((first.text(), json!(first.warnings())), (anew.text(), json!(anew.warnings())));
+        // What differs by anything is another one; what is refused is refused again.
+        assert!(!Arc::ptr_eq(&first, &judged(&format!("{sql} ")).await.unwrap()));
+        for sql in ["DELETE FROM t", "SELECT pg_sleep(1)", "SELECT 1; SELECT 2"] {
+            assert_eq!(judged(sql).await.unwrap_err().code, judged(sql).await.unwrap_err().code);
+            assert!(judge.passed(sql).is_none());
+        }
+        // Neither many nor large ones fill the memory.
+        for count in [400, 10_000] {
+            judged(&format!("SELECT {}", vec!["1"; count].join(", "))).await.unwrap();
+        }
+        assert_eq!(judge.lock().len(), 2);
+        for number in 0..3 * PASSED_MAX {
+            judged(&format!("SELECT {number}")).await.unwrap();
+            assert!(judge.lock().len() <= PASSED_MAX);
+        }
+    }
 
     #[tokio::test]
     async fn few_statements_are_judged_at_once_unless_they_are_small() {
