@@ -38,8 +38,8 @@ const EXTENSIONS: &[&str] = &[
     "vector",
 ];
 
-/// Operators that syntax stands for: LIKE, IN, BETWEEN, CASE, ORDER BY, DISTINCT, USING.
-const IMPLIED: [&str; 9] = ["=", "<", ">", "<=", ">=", "<>", "~~", "~~*", "!~~"];
+/// Operators that syntax stands for: LIKE, SIMILAR TO, IN, BETWEEN, CASE, ORDER BY, DISTINCT, USING.
+const IMPLIED: [&str; 12] = ["=", "<", ">", "<=", ">=", "<>", "~~", "~~*", "!~~", "!~~*", "~", "!~"];
 
 /// What a statement reads.
 #[derive(Debug)]
