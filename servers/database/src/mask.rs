@@ -91,6 +91,12 @@ impl Protection {
         self.columns.is_empty()
     }
 
+    /// Whether no table is kept from being read behind others.
+    #[must_use]
+    pub fn denies_nothing(&self) -> bool {
+        self.deny.is_empty()
+    }
+
     /// Whether every table may be read.
     #[must_use]
     pub fn allows_all(&self) -> bool {

@@ -276,6 +276,16 @@ async fn sqlite_shows_no_masked_value() {
          INSERT INTO computed (id, ssn) VALUES (1, '123-45-6789');
          CREATE VIRTUAL TABLE search USING fts5(name, email, content='users', content_rowid='id');
          INSERT INTO search (search) VALUES ('rebuild');
+         CREATE VIEW user_mails AS SELECT id AS rowid, id, email FROM users;
+         CREATE VIRTUAL TABLE mails USING fts5(email, content='user_mails', content_rowid='id');
+         INSERT INTO mails (mails) VALUES ('rebuild');
+         CREATE VIRTUAL TABLE mail_words USING fts5vocab('mails', 'row');
+         CREATE VIRTUAL TABLE secret_search USING fts5(note, content='secrets');
+         CREATE VIRTUAL TABLE secret_words USING fts5vocab('secret_search', 'instance');
+         CREATE TABLE articles (id INTEGER PRIMARY KEY, body TEXT);
+         INSERT INTO articles VALUES (1, 'plain words');
+         CREATE VIRTUAL TABLE article_search USING fts5(body, content='articles', content_rowid='id');
+         INSERT INTO article_search (article_search) VALUES ('rebuild');
          CREATE TABLE numbers (ssn INTEGER PRIMARY KEY, name TEXT);
          INSERT INTO numbers VALUES (1234567, 'x');
          CREATE TABLE hidden_one (id INTEGER);",
@@ -292,6 +302,12 @@ async fn sqlite_shows_no_masked_value() {
         "SELECT rowid FROM search WHERE search MATCH 'hidden'",
         "SELECT * FROM search_data",
         "SELECT * FROM main.search_content",
+        "SELECT rowid FROM mails WHERE mails MATCH 'ada*'",
+        "SELECT * FROM mail_words",
+        "SELECT * FROM mails_data",
+        "SELECT * FROM secret_words",
+        "SELECT rowid FROM secret_search WHERE secret_search MATCH 'a*'",
+        "SELECT * FROM secret_search_data",
         "SELECT rowid FROM main.numbers",
         "SELECT _rowid_, oid FROM main.numbers",
         "SELECT id FROM main.users WHERE main.users.email > 'b'",
@@ -312,9 +328,38 @@ async fn sqlite_shows_no_masked_value() {
     let uses = [
         ("SELECT id FROM computed", json!([[1]])),
         ("SELECT name FROM numbers", json!([["x"]])),
+        ("SELECT rowid FROM article_search WHERE article_search MATCH 'words'", json!([[1]])),
         ("SELECT id FROM main.users WHERE id = 1", json!([[1]])),
     ];
     check(&world, &attacks, &denied, &uses).await;
+}
+
+#[tokio::test]
+async fn sqlite_shows_no_denied_table_by_its_index() {
+    let world = sqlite(
+        "CREATE VIRTUAL TABLE secret_search USING fts5(note, content='secrets');
+         CREATE VIRTUAL TABLE secret_words USING fts5vocab('secret_search', 'instance');
+         CREATE VIRTUAL TABLE hidden_search USING fts5(note);
+         CREATE TABLE articles (id INTEGER PRIMARY KEY, body TEXT, secret INTEGER);
+         INSERT INTO articles VALUES (1, 'plain words', 2);
+         CREATE VIRTUAL TABLE article_search USING fts5(body, content='articles', content_rowid='id');
+         INSERT INTO article_search (article_search) VALUES ('rebuild');",
+    )
+    .await;
+    world.configure("sqlite:shop.db", "tables = { deny = ['secrets', 'hidden_*'] }\n");
+    let server = world.start();
+    for sql in [
+        "SELECT * FROM secret_words",
+        "SELECT rowid FROM secret_search WHERE secret_search MATCH 'a*'",
+        "SELECT * FROM secret_search_data",
+        "SELECT * FROM secrets",
+        "SELECT * FROM hidden_search",
+    ] {
+        let code = server.refused("query", json!({"sql": sql})).await["code"].clone();
+        assert!(["table_not_allowed", "masked_column"].iter().any(|known| code == *known), "{sql}: {code}");
+    }
+    let sql = "SELECT rowid, secret FROM articles WHERE id IN (SELECT rowid FROM article_search WHERE article_search MATCH 'words')";
+    assert_eq!(server.ok("query", json!({"sql": sql})).await["rows"], json!([[1, 2]]));
 }
 
 #[tokio::test]

@@ -175,6 +175,10 @@ mod tests {
             unreachable!("only connections are asked")
         }
 
+        async fn is_busy(&self, (): ()) -> Result<bool, sqlx::Error> {
+            unreachable!("only connections are asked")
+        }
+
         fn says(&self, _: &sqlx::Error) -> Refusal {
             unreachable!("only connections are asked")
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tollgate_shared::refusal::Refusal;
 
 use super::ahead::Waiting;
@@ -20,6 +20,9 @@ pub(super) const GONE: &str = "the server cannot be reached, or has gone away";
 
 /// Longest that stopping a query on the server may take, and ending its transaction.
 pub(super) const CANCEL_MAX: Duration = Duration::from_secs(2);
+
+/// How often a server is asked at least whether it still works on a query that was stopped.
+const BUSY_EVERY_MAX: Duration = Duration::from_secs(10);
 
 /// How soon a query fails on a connection that was closed before it.
 const CLOSED_MAX: Duration = Duration::from_millis(50);
@@ -60,6 +63,9 @@ pub(super) trait Server: Send + Sync + Sized + 'static {
 
     /// Stops what the connection of this number is busy with. It may fail: the server's own timeout is left then.
     fn stop(&self, number: Self::Number) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+    /// Whether a connection of ours that was closed is still at work.
+    fn is_busy(&self, number: Self::Number) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
     /// Says what went wrong, without where the server is and who asks.
     fn says(&self, error: &sqlx::Error) -> Refusal;
@@ -237,8 +243,15 @@ impl<S: Server> Drop for Lease<S> {
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
                 let _ = timeout(CANCEL_MAX, server.stop(session.number)).await;
-                // Held until here, so that its number is not another's, and no more than the bound ever run.
+                let number = session.number;
+                // Held until here, so that its number is not another's.
                 drop(session);
+                // What a server does not stop in the middle of a row keeps its place, so that no more than the bound ever run.
+                let mut pause = CANCEL_MAX / 20;
+                while matches!(timeout(CANCEL_MAX, server.is_busy(number)).await, Ok(Ok(true))) {
+                    sleep(pause).await;
+                    pause = (pause * 2).min(BUSY_EVERY_MAX);
+                }
                 drop(slot);
             });
         }

@@ -96,6 +96,8 @@ pub struct Mysql {
     protection: Arc<Protection>,
     known: Fresh<BTreeSet<(Option<String>, String)>, (MaskedTables, BTreeSet<String>)>,
     described: Fresh<String, (usize, Vec<(String, String)>)>,
+    /// A stored function among those that a statement calls.
+    stored: Fresh<BTreeSet<String>, Option<String>>,
     opened: AtomicU64,
 }
 
@@ -129,6 +131,7 @@ impl Mysql {
             protection,
             known: Fresh::default(),
             described: Fresh::default(),
+            stored: Fresh::default(),
             opened: AtomicU64::new(0),
         })
     }
@@ -344,8 +347,38 @@ impl Mysql {
                 self.known.keep(statement.relations().clone(), found)
             }
         };
+        self.permit_functions(lease, statement).await?;
         let masked = mask::masked(statement, &known.0, Syntax::Mysql)?;
         Ok((masked, known.1.clone()))
+    }
+
+    /// Makes sure that no function of `statement` is a stored one: a server calls one where it has none of its own by that name, and
+    /// which it has differs from version to version.
+    async fn permit_functions(&self, lease: &mut Lease, statement: &ReadStatement) -> Result<(), Refusal> {
+        const STORED: &str = "SELECT CAST(ROUTINE_NAME AS CHAR) FROM information_schema.ROUTINES
+            WHERE ROUTINE_SCHEMA = DATABASE() AND ROUTINE_TYPE = 'FUNCTION' AND FIND_IN_SET(LOWER(ROUTINE_NAME), LOWER(?)) > 0 LIMIT 1";
+        let named = statement.functions();
+        if named.is_empty() {
+            return Ok(());
+        }
+        let stored = match self.stored.get(named) {
+            Some(known) => known,
+            None => {
+                let names: Vec<&str> = named.iter().map(String::as_str).collect();
+                let asked = sqlx::query_scalar(STORED).bind(names.join(","));
+                let found: Option<String> =
+                    asked.fetch_optional(lease.connection()).await.map_err(|error| self.refusal(&error))?;
+                self.stored.keep(named.clone(), found)
+            }
+        };
+        match stored.as_ref() {
+            None => Ok(()),
+            Some(name) => Err(Refusal::refused(
+                "function_not_allowed",
+                format!("the function `{name}` is a stored one, which is not known to do no more than compute"),
+                "do without it",
+            )),
+        }
     }
 
     /// Asks the catalogue for the tables of a statement, and for those behind its views.

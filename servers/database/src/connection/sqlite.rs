@@ -313,7 +313,11 @@ impl<'a> Session<'a> {
             let mut calls = 0;
             while let Some(step) = steps.next()? {
                 let operation = step.get_ref(1)?.as_bytes().unwrap_or_default();
-                calls += usize::from(matches!(operation, b"Function" | b"PureFunc" | b"Concat" | b"Cast"));
+                if matches!(operation, b"Function" | b"PureFunc" | b"Concat" | b"Cast") {
+                    let called = step.get_ref(5)?.as_bytes().unwrap_or_default();
+                    let is_patch = [&b"json_patch("[..], b"jsonb_patch("].iter().any(|name| called.starts_with(name));
+                    calls += if is_patch { PATCH_CALLS } else { 1 };
+                }
             }
             Ok(calls)
         };
@@ -394,6 +398,10 @@ impl<'a> Session<'a> {
         message.replace(&self.path, "the database").chars().take(300).collect()
     }
 }
+
+/// How many calls one counts for that looks for every key of a value among all keys of another, however short they are: a minute for
+/// a megabyte.
+const PATCH_CALLS: usize = 64;
 
 /// How many calls of functions a compiled statement has at most; people write dozens.
 const CALLS_MAX: usize = 5_000;
@@ -680,6 +688,11 @@ mod tests {
         let doubling = (0..14)
             .fold("SELECT hex(b) AS x FROM t".to_owned(), |inner, _| format!("SELECT x || x AS x FROM ({inner})"));
         assert_eq!(world.code(&doubling), "too_complex");
+        // What takes a minute for a megabyte may have an eighth of that, and is not to be had by the hundred.
+        let patch = |size: usize| format!("SELECT json_patch('{{}}', json_object('a', hex(zeroblob({size} / 2))))");
+        assert_eq!((world.code(&patch(100_000)), world.code(&patch(200_000))), ("ok", "value_too_large"));
+        let patches = vec!["json_patch(b, b)"; 80].join(", ");
+        assert_eq!(world.code(&format!("SELECT {patches} FROM t")), "too_complex");
         let weight = |columns, calls| Weight { columns, calls }.value_bytes_max();
         assert_eq!(weight(1, 0), VALUE_BYTES_MAX);
         assert_eq!(weight(20, 8), VALUE_BYTES_MAX);

@@ -850,7 +850,6 @@ const MYSQL: &[&str] = &[
     "st_asgeojson",
     "st_astext",
     "st_contains",
-    "st_distance",
     "st_geomfromtext",
     "st_length",
     "st_within",
@@ -917,13 +916,16 @@ const SQLITE_TABLES: &[&str] = &[
     "pragma_table_xinfo",
 ];
 
-/// Tables that SQLite has without anybody making them, and that tell of the file or the connection.
+/// Tables that SQLite has without anybody making them, and that tell of the file or the connection, or have values of other tables in
+/// them.
 const SQLITE_INTERNAL: &[&str] = &[
     "bytecode",
     "dbstat",
     "fts3tokenize",
     "fts5vocab",
     "sqlite_dbpage",
+    "sqlite_stat3",
+    "sqlite_stat4",
     "sqlite_stmt",
     "sqlite_temp_master",
     "sqlite_temp_schema",

@@ -495,6 +495,10 @@ impl Walk<'_> {
             return Err(foreign("a clause of a function"));
         }
         let (schema, name) = table_name(name)?;
+        // In quotes it is not the engine's own, but one that is stored.
+        if self.syntax() == Syntax::Mysql && name.quote_style.is_some() {
+            return Err(function_not_allowed(&name.value));
+        }
         let (schema, name) = (schema.map(|schema| self.folded(schema)), self.folded(name));
         if self.syntax() != Syntax::Sqlite {
             let own = match schema.as_deref() {

@@ -8,6 +8,8 @@ CREATE SEQUENCE counter;
 CREATE VIEW sold AS SELECT title, SUM(copies) AS copies FROM book JOIN orders ON orders.book_id = book.id GROUP BY title;
 CREATE FUNCTION touch(i INT) RETURNS INT RETURN NEXTVAL(counter) + i;
 CREATE FUNCTION plain(i INT) RETURNS INT DETERMINISTIC RETURN i + 1;
+CREATE FUNCTION regexp_like(a TEXT, b TEXT) RETURNS INT RETURN SLEEP(1);
+CREATE FUNCTION format_bytes(i INT) RETURNS TEXT RETURN LOAD_FILE('/etc/hostname');
 CREATE VIEW touching AS SELECT touch(id) AS id FROM book;
 CREATE VIEW outer_touching AS SELECT * FROM touching;
 CREATE VIEW sleeping AS SELECT SLEEP(1) AS slept FROM book;

@@ -582,6 +582,18 @@ SELECT 1 PROCEDURE x()
 SELECT 1)); DROP TABLE book; -- 
 SELECT 1) UNION (SELECT SLEEP(10)
 
+-- == refused: stored functions with the names of the engine's own
+SELECT regexp_like('a', 'b')
+SELECT REGEXP_LIKE (title, 'b') FROM book
+SELECT format_bytes(1)
+SELECT title FROM book ORDER BY Format_Bytes(id)
+WITH a AS (SELECT format_bytes(1) AS b) SELECT b FROM a
+SELECT `count`(1)
+SELECT `left`('a', 1)
+SELECT `Max`(id) FROM book
+SELECT `year` (added) FROM book
+SELECT id FROM book WHERE `if`(id, 1, 0)
+SELECT ST_DISTANCE(ST_GEOMFROMTEXT('POINT(0 0)'), ST_GEOMFROMTEXT('POINT(1 1)'))
 -- == refused: more that agents may not see
 SELECT * FROM mysql.global_priv
 SELECT * FROM `mysql`.`user`

@@ -451,6 +451,8 @@ SELECT 1 /**/;/**/ DROP TABLE t
 "SELECT 1\u0085; DROP TABLE t"
 
 -- == refused: more functions and tables that reach out
+SELECT * FROM sqlite_stat4
+SELECT sample FROM main.sqlite_stat3
 SELECT load_extension('x', 'y')
 SELECT `load_extension`('x')
 SELECT load_extension ('x')

@@ -89,6 +89,14 @@ impl Server for Mysql {
         other.close().await
     }
 
+    async fn is_busy(&self, id: u64) -> Result<bool, sqlx::Error> {
+        const BUSY: &str = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = ?";
+        let mut other = self.options.connect().await?;
+        let found: i64 = sqlx::query_scalar(BUSY).bind(id).fetch_one(&mut other).await?;
+        other.close().await?;
+        Ok(found > 0)
+    }
+
     fn says(&self, error: &sqlx::Error) -> Refusal {
         self.refusal(error)
     }

@@ -84,6 +84,14 @@ impl Server for Postgres {
         other.close().await
     }
 
+    async fn is_busy(&self, process: i32) -> Result<bool, sqlx::Error> {
+        const BUSY: &str = "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE pid = $1 AND application_name = $2 AND state = 'active'";
+        let mut other = self.options.connect().await?;
+        let found: i64 = sqlx::query_scalar(BUSY).bind(process).bind(APPLICATION).fetch_one(&mut other).await?;
+        other.close().await?;
+        Ok(found > 0)
+    }
+
     fn says(&self, error: &sqlx::Error) -> Refusal {
         self.refusal(error)
     }

@@ -31,7 +31,7 @@ impl Masks {
     /// Looks for the masked columns of the open file and puts views before them.
     pub(super) fn install(connection: &Connection, protection: &Protection) -> rusqlite::Result<Self> {
         let mut masks = Self { secret: secret(), ..Self::default() };
-        if protection.masks_nothing() {
+        if protection.masks_nothing() && protection.denies_nothing() {
             return Ok(masks);
         }
         let tables = list(connection)?;
@@ -57,7 +57,8 @@ impl Masks {
             let table = Masked { schema: "main".to_owned(), name: name.clone(), columns: masked };
             masks.tables.insert(name.to_lowercase(), table);
         }
-        masks.seal(&tables);
+        let denied = tables.iter().map(|(name, ..)| name).filter(|name| protection.denies("main", name));
+        masks.seal(&tables, denied.map(|name| name.to_lowercase()).collect());
         for (name, table) in &masks.tables {
             if masks.sealed.contains(name) {
                 continue;
@@ -67,26 +68,39 @@ impl Masks {
         Ok(masks)
     }
 
-    /// Seals virtual tables whose definition names a masked table, and what virtual tables keep their content in.
-    fn seal(&mut self, tables: &[(String, String, String)]) {
+    /// Seals virtual tables whose definition names a table that is masked or `denied`, or a view of one, and what virtual tables keep their
+    /// content in.
+    fn seal(&mut self, tables: &[(String, String, String)], denied: BTreeSet<String>) {
+        // What shows values that must not be seen, or is made of them.
+        let mut tainted = denied;
+        tainted.extend(self.tables.keys().cloned());
+        for (name, kind, _) in tables {
+            if kind == "virtual" && tainted.contains(&name.to_lowercase()) {
+                self.sealed.insert(name.to_lowercase());
+            }
+        }
         loop {
-            let before = self.sealed.len();
+            let before = tainted.len();
             for (name, kind, sql) in tables {
                 let name = name.to_lowercase();
+                if tainted.contains(&name) && (kind != "virtual" || self.sealed.contains(&name)) {
+                    continue;
+                }
                 let sql = sql.to_lowercase();
-                let of_sealed = match kind.as_str() {
-                    "virtual" => {
-                        let mut names = self.tables.keys().chain(&self.sealed);
-                        names.any(|masked| *masked != name && sql.contains(masked.as_str()))
-                    }
+                let is_tainted = match kind.as_str() {
+                    "virtual" | "view" => tainted.iter().any(|other| *other != name && names(&sql, other)),
                     "shadow" => self.sealed.iter().any(|table| name.starts_with(&format!("{table}_"))),
                     _ => false,
                 };
-                if of_sealed {
-                    self.sealed.insert(name);
+                if is_tainted {
+                    // A view is read as it is: its tables are masked or refused behind it.
+                    if kind != "view" {
+                        self.sealed.insert(name.clone());
+                    }
+                    tainted.insert(name);
                 }
             }
-            if self.sealed.len() == before {
+            if tainted.len() == before {
                 return;
             }
         }
@@ -116,13 +130,24 @@ impl Masks {
         let Some(masked) = self.tables.get(&table) else { return false };
         let hidden =
             masked.columns.iter().any(|(name, hidden)| *hidden && name.to_lowercase() == column.to_lowercase());
-        hidden && !reader.is_some_and(|reader| reader.starts_with(&self.secret))
+        hidden && !reader.is_some_and(|reader| self.is_ours(reader))
     }
 
     /// Whether this is one of the views that may read masked columns.
     pub(super) fn is_ours(&self, table: &str) -> bool {
         !self.secret.is_empty() && table.starts_with(&self.secret)
     }
+}
+
+/// Whether a definition may name a table; both are in lower case.
+fn names(sql: &str, table: &str) -> bool {
+    let is_word = |character: char| character.is_alphanumeric() || character == '_';
+    // A quote in a name may be written twice.
+    let is_odd = table.is_empty() || table.contains(['"', '\'', '`', ']']);
+    is_odd
+        || sql
+            .match_indices(table)
+            .any(|(at, _)| !sql[..at].ends_with(is_word) && !sql[at + table.len()..].starts_with(is_word))
 }
 
 fn view(table: &Masked, secret: &str) -> String {
