@@ -367,6 +367,10 @@ async fn postgres_shows_no_masked_value() {
     let more = "
         CREATE TABLE computed (id int, ssn text, start text GENERATED ALWAYS AS (substr(ssn, 1, 3)) STORED);
         INSERT INTO computed (id, ssn) VALUES (1, '123-45-6789');
+        CREATE TABLE hidden_parts (id int, note text) PARTITION BY LIST (id);
+        CREATE TABLE part_one PARTITION OF hidden_parts FOR VALUES IN (1);
+        INSERT INTO hidden_parts VALUES (1, 'ada@hidden.test');
+        CREATE VIEW common_values AS SELECT most_common_vals::text FROM pg_stats;
         CREATE TABLE parted (id int, ssn text) PARTITION BY LIST (id);
         CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1);
         INSERT INTO parted VALUES (1, '123-45-6789');
@@ -425,7 +429,14 @@ async fn postgres_shows_no_masked_value() {
         "SELECT xmlforest(email) FROM users",
         "SELECT id FROM users JOIN LATERAL (SELECT users.email AS x) y ON y.x > 'b'",
     ];
-    let denied = ["SELECT * FROM public.secrets", "SELECT relname FROM pg_class", "SELECT * FROM hidden_one"];
+    let denied = [
+        "SELECT * FROM public.secrets",
+        "SELECT relname FROM pg_class",
+        "SELECT * FROM hidden_one",
+        "SELECT * FROM hidden_parts",
+        "SELECT id FROM part_one",
+        "SELECT * FROM common_values",
+    ];
     let uses = [
         ("SELECT * FROM other.users", json!([[1, "***"]])),
         ("SELECT * FROM parted", json!([[1, "***"]])),

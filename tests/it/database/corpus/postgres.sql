@@ -797,6 +797,18 @@ SELECT 1) q (c0); DROP TABLE book; SELECT * FROM (SELECT 1
 SELECT 1) UNION SELECT pg_sleep(1)::text::int --
 SELECT 1 WHERE 1 = 1) AS q, LATERAL (SELECT pg_sleep(1)
 
+-- == refused: calls without a name in the statement
+SELECT '{9}'::touchy ARRAY
+SELECT CAST('{9}' AS touchy ARRAY[3])
+SELECT cbrt('5')
+SELECT "cbrt"(id) FROM book
+SELECT b.good_book FROM book b
+SELECT a = '{5}' FROM with_touchy
+SELECT coalesce(a, '{5}') FROM with_touchy
+SELECT id FROM with_touchy WHERE a @> '{7}'
+SELECT * FROM over_touchy
+SELECT * FROM statistics
+SELECT rolpassword FROM passwords
 -- == refused: calls in the place of an attribute
 SELECT (1).touch
 SELECT (id).touch FROM book

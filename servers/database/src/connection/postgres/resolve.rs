@@ -13,7 +13,7 @@ use tollgate_shared::refusal::Refusal;
 
 use crate::connection::fresh::Fresh;
 use crate::mask::Protection;
-use crate::statement::{ReadStatement, Rules, functions};
+use crate::statement::{ReadStatement, Rules, Syntax, functions};
 
 const RESOLVE: &str = include_str!("resolve.sql");
 
@@ -38,8 +38,11 @@ const EXTENSIONS: &[&str] = &[
     "vector",
 ];
 
-/// Operators that syntax stands for: LIKE, SIMILAR TO, IN, BETWEEN, CASE, ORDER BY, DISTINCT, USING.
-const IMPLIED: [&str; 12] = ["=", "<", ">", "<=", ">=", "<>", "~~", "~~*", "!~~", "!~~*", "~", "!~"];
+/// Operators that syntax stands for: LIKE, IN, BETWEEN, CASE, ORDER BY, DISTINCT, USING.
+const IMPLIED: [&str; 9] = ["=", "<", ">", "<=", ">=", "<>", "~~", "~~*", "!~~"];
+
+/// Those that rarer syntax stands for, by the word that is in it.
+const IMPLIED_BY: [(&str, &[&str]); 2] = [("ilike", &["!~~*"]), ("similar", &["~", "!~"])];
 
 /// What a statement reads.
 #[derive(Debug)]
@@ -65,6 +68,7 @@ struct Names {
     fields: Vec<String>,
     operators: Vec<String>,
     types: Vec<String>,
+    has_parameters: bool,
 }
 
 /// The answers of the catalogue that are still fresh.
@@ -112,8 +116,17 @@ impl Names {
             Some(schema) => format!("{}.{}", quoted(schema), quoted(name)),
             None => quoted(name),
         };
-        let operators: BTreeSet<String> =
-            statement.operators().iter().cloned().chain(IMPLIED.map(str::to_owned)).collect();
+        let text = statement.text().to_ascii_lowercase();
+        let rarer = IMPLIED_BY.iter().filter(|(word, _)| text.contains(word)).flat_map(|(_, operators)| *operators);
+        let implied = IMPLIED.iter().chain(rarer).map(|operator| (*operator).to_owned());
+        let operators: BTreeSet<String> = statement.operators().iter().cloned().chain(implied).collect();
+        // `d('x')` and `t.d` are casts where `d` is a type.
+        let called = statement.functions().iter().map(|function| match function.split_once('.') {
+            Some((schema, name)) => format!("{}.{}", quoted(schema), quoted(name)),
+            None => quoted(function),
+        });
+        let attributes = statement.attributes().iter().map(|attribute| quoted(attribute));
+        let types: BTreeSet<String> = statement.types().iter().cloned().chain(called).chain(attributes).collect();
         Self {
             tables: statement.relations().iter().map(table).collect(),
             functions,
@@ -121,7 +134,8 @@ impl Names {
             attributes: statement.attributes().iter().cloned().collect(),
             fields: statement.fields().iter().cloned().collect(),
             operators: operators.into_iter().collect(),
-            types: statement.types().iter().cloned().collect(),
+            types: types.into_iter().collect(),
+            has_parameters: statement.parameters() > 0,
         }
     }
 }
@@ -141,6 +155,7 @@ async fn ask(connection: &mut PgConnection, names: &Names, rules: &Rules) -> Res
         .bind(&names.schemas)
         .bind(EXTENSIONS)
         .bind(&names.fields)
+        .bind(names.has_parameters)
         .fetch_all(connection)
         .await
 }
@@ -149,15 +164,28 @@ fn judge(found: Vec<Found>, protection: &Protection) -> Result<Resolution, Refus
     let mut tables = BTreeSet::new();
     let mut is_plain = true;
     for (what, name, schema, kind) in found {
-        is_plain &= matches!(kind.as_deref(), Some("r" | "p" | "m" | "t"));
+        is_plain &= what == "parent" || matches!(kind.as_deref(), Some("r" | "p" | "m" | "t"));
         match (what.as_str(), kind.as_deref()) {
             ("made", _) => {}
+            // What is kept from agents is not read by its parts.
+            ("parent", _) => protection.permit_behind(schema.as_deref().unwrap_or_default(), &name)?,
             ("relation" | "named", Some("r" | "p" | "v" | "m" | "t")) => {
                 let of = schema.as_deref().unwrap_or_default();
                 match (what.as_str(), of) {
                     ("named", "pg_catalog" | "information_schema") => protection.permit_catalogue(of, &name)?,
-                    // What the engine's own views read is the engine's own.
-                    (_, "pg_catalog" | "information_schema" | "pg_toast") => {}
+                    (_, "pg_toast") => {}
+                    // What the engine's own views read is not looked up: a view or a policy that somebody made names it.
+                    (_, "pg_catalog" | "information_schema") => {
+                        if !functions::is_table(Syntax::Postgres, Some(of), &name) {
+                            return Err(Refusal::refused(
+                                "table_not_allowed",
+                                format!(
+                                    "`{name}` lies behind it, which tells of accounts, sessions or other tables' values"
+                                ),
+                                "read another table",
+                            ));
+                        }
+                    }
                     ("named", _) => protection.permit_table(of, &name)?,
                     _ => protection.permit_behind(of, &name)?,
                 }

@@ -1,7 +1,7 @@
 -- What a statement reads and calls, as the catalogue has it: views and policies taken apart, names resolved.
 -- $1 tables, $2 functions, $3 attributes, $4 operators, $5 types, $6 functions of the engine that only compute,
 -- $7 functions that the operator allows, $8 schemas that functions are named with, $9 extensions that only compute,
--- $10 attributes that may be of a value of any type.
+-- $10 attributes that may be of a value of any type, $11 whether there are values for parameters, which come as text.
 -- Objects from 16384 on were made by somebody.
 WITH RECURSIVE named AS (
     SELECT DISTINCT to_regclass(name)::oid AS oid FROM unnest($1::text[]) AS name
@@ -24,9 +24,20 @@ WITH RECURSIVE named AS (
         ARRAY(SELECT ev_action::text FROM pg_rewrite WHERE ev_class = class.oid AND ev_type = '1' AND class.oid >= 16384)
         || ARRAY(SELECT polqual::text FROM pg_policy WHERE polrelid = class.oid) AS trees
     FROM read JOIN pg_class class USING (oid) JOIN pg_namespace namespace ON namespace.oid = class.relnamespace
+), above (oid) AS (
+    -- What the tables that are named are parts of.
+    SELECT inhparent FROM pg_inherits JOIN named ON inhrelid = named.oid
+    UNION
+    SELECT inhparent FROM pg_inherits JOIN above ON inhrelid = above.oid
 ), type (oid) AS (
-    -- The types that are named, and those that they are made from.
-    SELECT to_regtype(name)::oid FROM unnest($5::text[]) AS name WHERE to_regtype(name) IS NOT NULL
+    -- The types that are named, those of the tables' rows and of what is computed behind them, and those that they are made from.
+    SELECT start.oid FROM (
+        SELECT to_regtype(name)::oid AS oid FROM unnest($5::text[]) AS name WHERE to_regtype(name) IS NOT NULL
+        UNION
+        SELECT reltype FROM relation JOIN pg_class class USING (oid) WHERE class.oid >= 16384 AND reltype <> 0
+        UNION
+        SELECT found[1]::oid FROM relation, unnest(trees) AS tree, regexp_matches(tree, ':resulttype (\d+)', 'g') AS found
+    ) AS start
     UNION
     SELECT next.oid
     FROM type
@@ -57,7 +68,7 @@ WITH RECURSIVE named AS (
     UNION
     -- Overloads: the engine may choose any of them.
     SELECT function.oid FROM pg_proc function JOIN pg_namespace namespace ON namespace.oid = pronamespace
-    WHERE proname = ANY ($2) AND nspname <> 'pg_catalog' AND nspname = ANY (current_schemas(true) || $8::text[])
+    WHERE proname = ANY ($2) AND function.oid >= 16384 AND nspname = ANY (current_schemas(true) || $8::text[])
     UNION
     -- `t.f` is `f(t)`, and `(x).f` is `f(x)` for an `x` of any type. Nothing makes a value of the type `internal`.
     SELECT function.oid FROM pg_proc function
@@ -71,10 +82,18 @@ WITH RECURSIVE named AS (
     UNION
     -- Casts that need no word in the statement, to a type that it names, or to one of the engine's own.
     SELECT castfunc FROM pg_cast WHERE castfunc <> 0 AND oid >= 16384 AND (castcontext = 'i' OR casttarget < 16384
-        OR casttarget IN (SELECT oid FROM type))
+        OR casttarget IN (SELECT oid FROM type) OR ($11::boolean AND castsource = 'text'::regtype))
+    UNION
+    -- What sorts, groups and compares values of types that somebody made, where it is no code of the engine or an extension.
+    SELECT amproc::oid FROM pg_amproc JOIN pg_proc function ON function.oid = amproc JOIN pg_language language ON language.oid = prolang
+    WHERE pg_amproc.oid >= 16384 AND lanname NOT IN ('c', 'internal')
+    UNION
+    SELECT oprcode::oid FROM pg_amop JOIN pg_operator operator ON operator.oid = amopopr
+        JOIN pg_proc function ON function.oid = oprcode JOIN pg_language language ON language.oid = prolang
+    WHERE pg_amop.oid >= 16384 AND lanname NOT IN ('c', 'internal')
 ), judged AS (
     SELECT CASE WHEN nspname = ANY (current_schemas(false)) THEN proname ELSE nspname || '.' || proname END AS name,
-        CASE nspname WHEN 'pg_catalog' THEN
+        CASE WHEN nspname = 'pg_catalog' AND function.oid < 16384 THEN
             proname = ANY ($6)
             OR EXISTS (SELECT FROM pg_cast WHERE castfunc = function.oid)
             OR EXISTS (SELECT FROM pg_operator WHERE oprcode = function.oid)
@@ -96,5 +115,7 @@ SELECT 'made', '', NULL, NULL
 WHERE EXISTS (SELECT FROM called JOIN pg_proc USING (oid) WHERE provolatile <> 'i')
     OR EXISTS (SELECT FROM relation WHERE cardinality(trees) > 0)
     OR EXISTS (SELECT FROM pg_cast WHERE oid >= 16384 AND castcontext = 'i' AND castmethod = 'i')
+UNION ALL
+SELECT 'parent', relname, nspname, relkind::text FROM above JOIN pg_class class USING (oid) JOIN pg_namespace namespace ON namespace.oid = relnamespace
 UNION ALL
 SELECT CASE WHEN oid IN (SELECT oid FROM named) THEN 'named' ELSE 'relation' END, relname, nspname, relkind::text FROM relation
