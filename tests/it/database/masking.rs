@@ -370,6 +370,7 @@ async fn postgres_shows_no_masked_value() {
         CREATE TABLE hidden_parts (id int, note text) PARTITION BY LIST (id);
         CREATE TABLE part_one PARTITION OF hidden_parts FOR VALUES IN (1);
         INSERT INTO hidden_parts VALUES (1, 'ada@hidden.test');
+        CREATE VIEW over_part AS SELECT id FROM part_one;
         CREATE VIEW common_values AS SELECT most_common_vals::text FROM pg_stats;
         CREATE TABLE parted (id int, ssn text) PARTITION BY LIST (id);
         CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1);
@@ -435,6 +436,7 @@ async fn postgres_shows_no_masked_value() {
         "SELECT * FROM hidden_one",
         "SELECT * FROM hidden_parts",
         "SELECT id FROM part_one",
+        "SELECT * FROM over_part",
         "SELECT * FROM common_values",
     ];
     let uses = [

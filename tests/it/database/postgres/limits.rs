@@ -120,6 +120,27 @@ async fn slow_queries_leave_room_for_others_and_no_connection_leaks() {
 }
 
 #[tokio::test]
+async fn query_that_the_server_does_not_stop_keeps_its_place() {
+    let Some(world) = World::with("timeout_ms = 300\ncache_ms = 0\n").await else { return };
+    let server = world.start();
+    // Every character is looked for among thousands, in one call: cancelled or not.
+    let calls = (0..4).map(|number| {
+        let sql = format!("SELECT length(translate(repeat('a', 100000), repeat('b', 8000), '')), {number}");
+        server.call("query", json!({"sql": sql}))
+    });
+    for called in futures::future::join_all(calls).await {
+        assert_eq!(called.structured["error"]["code"], "timeout", "{}", called.structured);
+    }
+    assert_eq!(server.refused("query", json!({"sql": "SELECT 1"})).await["code"], "database_busy");
+    // Every place is free again once they have ended.
+    until(Duration::from_secs(60), "a place is lost", async || {
+        let calls = (0..4).map(|number| server.call("query", json!({"sql": format!("SELECT {number}")})));
+        futures::future::join_all(calls).await.iter().all(|called| called.structured["rows"].is_array())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn connections_that_the_server_closes_are_made_again() {
     let Some(world) = World::with("cache_ms = 0\n").await else { return };
     let server = world.start();

@@ -62,6 +62,9 @@ const TIMELESS: [&str; 47] = [
 /// What a text may have in it that becomes a time by the clock. The rules of a zone are those of the day.
 const WORDS: [&str; 5] = ["now", "today", "tomorrow", "yesterday", "zone"];
 
+/// How long a text is that is looked through; a longer one counts as having a word.
+const LOOKED_AT_BYTES_MAX: usize = 64 * 1024;
+
 /// Returns whether the answer to `statement` is the same whenever its transaction begins; `resolution` is what the catalogue says of its names.
 pub(super) fn is_timeless(statement: &ReadStatement, resolution: &Resolution, parameters: &[Parameter]) -> bool {
     resolution.is_plain
@@ -73,6 +76,9 @@ pub(super) fn is_timeless(statement: &ReadStatement, resolution: &Resolution, pa
 
 /// Whether the text of a statement or a value may have one of the words in it that become a time, be it a part of a longer one.
 pub(super) fn may_be_moment(text: &str) -> bool {
+    if text.len() > LOOKED_AT_BYTES_MAX {
+        return true;
+    }
     // Without what ranges, rows, arrays and strings leave out of a text: `[n"o"w,)`, `{n\ow}`. A string in several parts, or with characters
     // by their numbers, does not pass the first lock.
     let text: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b'"' | b'\\')).collect();
@@ -147,6 +153,8 @@ mod tests {
     #[test]
     fn lists_are_what_they_are_searched_as() {
         assert!(TIMELESS.is_sorted());
+        let long = |length| "x".repeat(length);
+        assert!(!may_be_moment(&long(LOOKED_AT_BYTES_MAX)) && may_be_moment(&long(LOOKED_AT_BYTES_MAX + 1)));
         assert!(
             WORDS.iter().all(|word| may_be_moment(&format!("'{}'", word.to_uppercase())) && !may_be_moment(&word[1..]))
         );

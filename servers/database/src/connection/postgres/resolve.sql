@@ -25,8 +25,8 @@ WITH RECURSIVE named AS (
         || ARRAY(SELECT polqual::text FROM pg_policy WHERE polrelid = class.oid) AS trees
     FROM read JOIN pg_class class USING (oid) JOIN pg_namespace namespace ON namespace.oid = class.relnamespace
 ), above (oid) AS (
-    -- What the tables that are named are parts of.
-    SELECT inhparent FROM pg_inherits JOIN named ON inhrelid = named.oid
+    -- What the tables that are read are parts of.
+    SELECT inhparent FROM pg_inherits JOIN read ON inhrelid = read.oid
     UNION
     SELECT inhparent FROM pg_inherits JOIN above ON inhrelid = above.oid
 ), type (oid) AS (
