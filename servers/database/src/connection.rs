@@ -15,6 +15,7 @@ mod fresh;
 mod judging;
 mod lease;
 mod prepare;
+mod role;
 mod statistics;
 
 use std::collections::BTreeMap;
@@ -585,6 +586,14 @@ fn unknown_table(name: &str) -> Refusal {
         "unknown_table",
         format!("there is no table or view {name:?} that may be read"),
         "use list_tables for the names",
+    )
+}
+
+fn unavailable(reason: &str) -> Refusal {
+    Refusal::failed(
+        "database_unavailable",
+        format!("the database cannot be read: {reason}"),
+        "try again later, or have the operator look at it",
     )
 }
 

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use tokio::runtime::Handle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
-use super::lease::{Server, Session};
+use super::lease::{CANCEL_MAX, Server, Session};
 
 /// How long an unused connection is kept: longer than an agent thinks, shorter than firewalls do.
 const IDLE_MAX: Duration = Duration::from_secs(60);
@@ -102,7 +102,8 @@ impl<S: Server> Waiting<S> {
     }
 
     async fn end(&self, mut late: Waited<S>) {
-        if S::roll_back(&mut late.session.connection).await {
+        let ended = timeout(CANCEL_MAX, S::roll_back(&mut late.session.connection)).await;
+        if matches!(ended, Ok(Ok(()))) {
             late.begun = None;
             let mut state = self.lock();
             let place = state.waiting.partition_point(|waited| waited.since <= late.since);
@@ -154,7 +155,15 @@ mod tests {
             unreachable!("only connections are asked")
         }
 
-        async fn connect(&self) -> Result<Session<Self>, Refusal> {
+        fn timeout(&self) -> Duration {
+            unreachable!("only connections are asked")
+        }
+
+        async fn connect(&self) -> Result<Session<Self>, sqlx::Error> {
+            unreachable!("only connections are asked")
+        }
+
+        async fn powers(_: &mut Counted) -> Result<Vec<String>, sqlx::Error> {
             unreachable!("only connections are asked")
         }
 
@@ -166,9 +175,9 @@ mod tests {
             unreachable!("only connections are asked")
         }
 
-        async fn roll_back(connection: &mut Counted) -> bool {
+        async fn roll_back(connection: &mut Counted) -> Result<(), sqlx::Error> {
             connection.ended.fetch_add(1, Ordering::Relaxed);
-            connection.is_alive
+            if connection.is_alive { Ok(()) } else { Err(sqlx::Error::WorkerCrashed) }
         }
 
         async fn stop(&self, (): ()) -> Result<(), sqlx::Error> {
@@ -179,7 +188,7 @@ mod tests {
             unreachable!("only connections are asked")
         }
 
-        fn says(&self, _: &sqlx::Error) -> Refusal {
+        fn refused(&self, _: &sqlx::Error) -> Refusal {
             unreachable!("only connections are asked")
         }
     }

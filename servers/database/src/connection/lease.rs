@@ -24,6 +24,9 @@ pub(super) const CANCEL_MAX: Duration = Duration::from_secs(2);
 /// How often a server is asked at least whether it still works on a query that was stopped.
 const BUSY_EVERY_MAX: Duration = Duration::from_secs(10);
 
+/// Longest wait for a connection.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
 /// How soon a query fails on a connection that was closed before it.
 const CLOSED_MAX: Duration = Duration::from_millis(50);
 
@@ -40,8 +43,14 @@ pub(super) trait Server: Send + Sync + Sized + 'static {
     /// Returns the connections that wait.
     fn waiting(&self) -> &Arc<Waiting<Self>>;
 
+    /// Returns how long a query may take.
+    fn timeout(&self) -> Duration;
+
     /// Opens a connection.
-    fn connect(&self) -> impl Future<Output = Result<Session<Self>, Refusal>> + Send;
+    fn connect(&self) -> impl Future<Output = Result<Session<Self>, sqlx::Error>> + Send;
+
+    /// Asks what the role can do beside reading.
+    fn powers(connection: &mut Self::Connection) -> impl Future<Output = Result<Vec<String>, sqlx::Error>> + Send;
 
     /// Begins a transaction, on a connection whose last one was for `before`; in place of one in which nothing was done if it
     /// `is_begun`.
@@ -58,8 +67,8 @@ pub(super) trait Server: Send + Sync + Sized + 'static {
         next: Option<Self::Purpose>,
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
-    /// Ends a transaction in which nothing was done, and returns whether the connection is still of use.
-    fn roll_back(connection: &mut Self::Connection) -> impl Future<Output = bool> + Send;
+    /// Ends a transaction in which nothing was done.
+    fn roll_back(connection: &mut Self::Connection) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
     /// Stops what the connection of this number is busy with. It may fail: the server's own timeout is left then.
     fn stop(&self, number: Self::Number) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
@@ -68,7 +77,7 @@ pub(super) trait Server: Send + Sync + Sized + 'static {
     fn is_busy(&self, number: Self::Number) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
     /// Says what went wrong, without where the server is and who asks.
-    fn says(&self, error: &sqlx::Error) -> Refusal;
+    fn refused(&self, error: &sqlx::Error) -> Refusal;
 }
 
 /// A connection and its number.
@@ -138,7 +147,7 @@ impl<S: Server> Lease<S> {
             let ahead = waited.as_ref().and_then(|waited| waited.ahead(purpose)).filter(|_| may_be_ahead);
             let session = match waited {
                 Some(waited) => waited.session,
-                None => server.connect().await?,
+                None => connected(&**server).await?,
             };
             let mut lease = Self {
                 session: Some(session),
@@ -157,7 +166,7 @@ impl<S: Server> Lease<S> {
             // It was closed while it waited, and with it most likely all others.
             slot = lease.lost();
             if is_new {
-                return Err(server.says(&error));
+                return Err(server.refused(&error));
             }
         }
     }
@@ -189,6 +198,11 @@ impl<S: Server> Lease<S> {
         self.slot.take()
     }
 
+    /// Returns the server that it is a connection to.
+    pub(super) fn server(&self) -> &S {
+        &self.server
+    }
+
     /// Whether its transaction was begun ahead.
     pub(super) fn is_ahead(&self) -> bool {
         self.taken.is_some()
@@ -213,6 +227,14 @@ impl<S: Server> Lease<S> {
         if self.then == Then::Wait && self.is_soon {
             self.then = Then::BeginNext;
         }
+    }
+}
+
+/// Opens a connection, within a bound of its own or that of a query.
+async fn connected<S: Server>(server: &S) -> Result<Session<S>, Refusal> {
+    match timeout(CONNECT_MAX.min(server.timeout()), server.connect()).await {
+        Ok(opened) => opened.map_err(|error| server.refused(&error)),
+        Err(_) => Err(super::unavailable("the server does not answer")),
     }
 }
 

@@ -16,7 +16,6 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use anyhow::{anyhow, ensure};
 use futures::TryStreamExt;
@@ -24,14 +23,15 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError};
 use sqlx::{
     AssertSqlSafe, Column as _, ConnectOptions, Connection as _, Either, Executor, SqlSafeStr, Statement as _, TypeInfo,
 };
-use tokio::sync::{OnceCell, OwnedSemaphorePermit};
+use tokio::sync::OwnedSemaphorePermit;
 use tollgate_shared::refusal::Refusal;
 
 use super::ahead::Waiting;
 use super::early::{Leased, end_later};
 use super::fresh::Fresh;
 use super::lease;
-use super::{Inspected, Limits, NOT_UNDERSTOOD, Page, ServerConnections, timed_out};
+use super::role::Role;
+use super::{Inspected, Limits, NOT_UNDERSTOOD, Page, ServerConnections, timed_out, unavailable};
 use crate::config::ConnectionConfig;
 use crate::mask::{self, MaskedTables, Protection};
 use crate::parameters::Parameter;
@@ -41,8 +41,6 @@ use masks::Behind;
 
 /// How strings and names are quoted has to be what the first lock takes it for.
 const SQL_MODE: &str = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,IGNORE_SPACE";
-
-const CONNECT_MAX: Duration = Duration::from_secs(5);
 
 /// How many statements a connection keeps prepared.
 const STATEMENTS_MAX: usize = 32;
@@ -90,9 +88,8 @@ pub struct Mysql {
     options: MySqlConnectOptions,
     rules: Rules,
     limits: Limits,
-    read_only_role: bool,
     waiting: Arc<Waiting<Self>>,
-    role: OnceCell<Vec<String>>,
+    role: Role,
     protection: Arc<Protection>,
     known: Fresh<BTreeSet<(Option<String>, String)>, (MaskedTables, BTreeSet<String>)>,
     described: Fresh<String, (usize, Vec<(String, String)>)>,
@@ -125,9 +122,8 @@ impl Mysql {
             options,
             rules: Rules::of(Syntax::Mysql),
             limits,
-            read_only_role: config.require_read_only_role,
             waiting: Arc::default(),
-            role: OnceCell::new(),
+            role: Role::new(config.require_read_only_role),
             protection,
             known: Fresh::default(),
             described: Fresh::default(),
@@ -210,26 +206,7 @@ impl Mysql {
     ///
     /// It may have been begun a moment before: here the time of a query is when the query begins.
     pub(super) async fn begin(self: Arc<Self>, slot: OwnedSemaphorePermit, rows_max: usize) -> Result<Lease, Refusal> {
-        let mut lease = Lease::take_or_begin(&self, slot, rows_max).await?;
-        let powers = match self.role.get() {
-            Some(powers) => powers,
-            None => {
-                let powers = powers(lease.connection()).await.map_err(|error| self.refusal(&error))?;
-                if !powers.is_empty() {
-                    tracing::warn!(role.powers = %powers.join(", "), "the role of a database can do more than read");
-                }
-                self.role.get_or_init(|| async { powers }).await
-            }
-        };
-        if self.read_only_role && !powers.is_empty() {
-            lease.end().await;
-            return Err(Refusal::refused(
-                "role_can_write",
-                format!("the role of this database can do more than read: {}", powers.join(", ")),
-                "have the operator connect with a role that has SELECT only, or unset require_read_only_role",
-            ));
-        }
-        Ok(lease)
+        self.role.permit(Lease::take_or_begin(&self, slot, rows_max).await?).await
     }
 
     async fn run(
@@ -534,12 +511,4 @@ fn behind(view: &str, refusal: &Refusal) -> Refusal {
 
 fn not_a_read(message: &str) -> Refusal {
     Refusal::refused("not_read_only", message, "use one plain SELECT; a change is for a person to make")
-}
-
-fn unavailable(reason: &str) -> Refusal {
-    Refusal::failed(
-        "database_unavailable",
-        format!("the database cannot be read: {reason}"),
-        "try again later, or have the operator look at it",
-    )
 }

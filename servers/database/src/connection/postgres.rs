@@ -27,14 +27,15 @@ use futures::TryStreamExt;
 use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow, PgTypeInfo};
 use sqlx::{AssertSqlSafe, Column as _, ConnectOptions, Either, Executor, Row, Statement as _, TypeInfo, ValueRef};
-use tokio::sync::{OnceCell, OwnedSemaphorePermit};
+use tokio::sync::OwnedSemaphorePermit;
 use tollgate_shared::refusal::Refusal;
 
 use super::ahead::Waiting;
 use super::early::{Leased, end_later};
 use super::fresh::Fresh;
 use super::lease;
-use super::{Inspected, Limits, NOT_UNDERSTOOD, Page, ServerConnections, timed_out};
+use super::role::Role;
+use super::{Inspected, Limits, NOT_UNDERSTOOD, Page, ServerConnections, timed_out, unavailable};
 use crate::base64;
 use crate::config::ConnectionConfig;
 use crate::mask::{self, Protection};
@@ -69,9 +70,6 @@ const STATEMENTS_MAX: usize = 32;
 /// How long a plan is good, beyond what is known of the statement.
 const PLANNED_MAX: Duration = Duration::from_millis(100);
 
-/// Longest wait for a connection.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
-
 /// A connection in a transaction that only reads.
 pub(super) type Lease = lease::Lease<Postgres>;
 
@@ -81,9 +79,8 @@ pub struct Postgres {
     options: PgConnectOptions,
     rules: Rules,
     limits: Limits,
-    read_only_role: bool,
     waiting: Arc<Waiting<Self>>,
-    role: OnceCell<Vec<String>>,
+    role: Role,
     known: Known,
     masks: KnownMasks,
     protection: Arc<Protection>,
@@ -129,9 +126,8 @@ impl Postgres {
             options,
             rules: Rules { syntax: Syntax::Postgres, functions },
             limits,
-            read_only_role: config.require_read_only_role,
             waiting: Arc::default(),
-            role: OnceCell::new(),
+            role: Role::new(config.require_read_only_role),
             known: Known::default(),
             masks: KnownMasks::default(),
             protection,
@@ -223,36 +219,12 @@ impl Postgres {
 
     /// Opens a transaction that only reads, in a session of a role that may be used.
     pub(super) async fn begin(self: Arc<Self>, slot: OwnedSemaphorePermit) -> Result<Lease, Refusal> {
-        let lease = Lease::begin(&self, slot, ()).await?;
-        self.permitted_role(lease).await
+        self.role.permit(Lease::begin(&self, slot, ()).await?).await
     }
 
     /// Opens one for [`Self::query`], or takes one that was begun ahead.
     pub(super) async fn begin_query(self: Arc<Self>, slot: OwnedSemaphorePermit) -> Result<Lease, Refusal> {
-        let lease = Lease::take_or_begin(&self, slot, ()).await?;
-        self.permitted_role(lease).await
-    }
-
-    async fn permitted_role(&self, mut lease: Lease) -> Result<Lease, Refusal> {
-        let powers = match self.role.get() {
-            Some(powers) => powers,
-            None => {
-                let powers = powers(lease.connection()).await.map_err(|error| self.refusal(&error))?;
-                if !powers.is_empty() {
-                    tracing::warn!(role.powers = %powers.join(", "), "the role of a database can do more than read");
-                }
-                self.role.get_or_init(|| async { powers }).await
-            }
-        };
-        if self.read_only_role && !powers.is_empty() {
-            lease.end().await;
-            return Err(Refusal::refused(
-                "role_can_write",
-                format!("the role of this database can do more than read: {}", powers.join(", ")),
-                "have the operator connect with a role that has SELECT only, or unset require_read_only_role",
-            ));
-        }
-        Ok(lease)
+        self.role.permit(Lease::take_or_begin(&self, slot, ()).await?).await
     }
 
     async fn read(
@@ -674,12 +646,4 @@ fn changed() -> Refusal {
 
 fn not_a_read(message: &str) -> Refusal {
     Refusal::refused("not_read_only", message, "use one plain SELECT; a change is for a person to make")
-}
-
-fn unavailable(reason: &str) -> Refusal {
-    Refusal::failed(
-        "database_unavailable",
-        format!("the database cannot be read: {reason}"),
-        "try again later, or have the operator look at it",
-    )
 }

@@ -23,7 +23,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, Error, ErrorCode, OpenFlags, Statement};
 use tollgate_shared::refusal::Refusal;
 
-use super::{Inspected, Page, timed_out};
+use super::{Inspected, Page, timed_out, unavailable};
 use crate::mask::{self, Protection};
 use crate::parameters::Parameter;
 use crate::rows::{COLUMNS_MAX, Cell, More, Rows, RowsBuilder};
@@ -510,14 +510,6 @@ fn mismatch(message: String) -> Refusal {
 
 fn not_a_read(message: &str) -> Refusal {
     Refusal::refused("not_read_only", message, "use one plain SELECT; a change is for a person to make")
-}
-
-pub(super) fn unavailable(reason: &str) -> Refusal {
-    Refusal::failed(
-        "database_unavailable",
-        format!("the database cannot be read: {reason}"),
-        "try again later, or have the operator look at it",
-    )
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Each lock alone, with the other two switched off, against the corpus. What each misses is listed in docs/security.md;
 //! `TOLLGATE_LONG_TESTS=1 cargo test -p mcp-database --lib alone -- --nocapture` prints it.
 
+use std::time::Duration;
+
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tollgate_tests::corpus::{MYSQL, some};

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _};
-use tokio::time::timeout;
 use tollgate_shared::refusal::Refusal;
 
 use super::super::ahead::Waiting;
-use super::super::lease::{CANCEL_MAX, Server, Session};
-use super::{CONNECT_MAX, Mysql, SQL_MODE, unavailable};
+use super::super::lease::{Server, Session};
+use super::{Mysql, SQL_MODE};
 
 /// Locks of the session are what a rollback leaves.
 const END: &str = "ROLLBACK; DO RELEASE_ALL_LOCKS()";
@@ -35,30 +35,28 @@ impl Server for Mysql {
         &self.waiting
     }
 
-    async fn connect(&self) -> Result<Session<Self>, Refusal> {
-        let opened = async {
-            let mut connection = self.options.connect().await?;
-            let (version, number): (String, u64) =
-                sqlx::query_as("SELECT VERSION(), CONNECTION_ID()").fetch_one(&mut connection).await?;
-            let ms = self.limits.timeout.as_millis();
-            let longest = if version.contains("MariaDB") {
-                format!("max_statement_time = {}.{:03}", ms / 1000, ms % 1000)
-            } else {
-                format!("max_execution_time = {ms}")
-            };
-            let settings = format!(
-                "SET SESSION sql_mode = '{SQL_MODE}', SESSION {longest}, SESSION lock_wait_timeout = 1,
-                    SESSION innodb_lock_wait_timeout = 1, SESSION wait_timeout = 120;
-                 SET SESSION TRANSACTION READ ONLY"
-            );
-            sqlx::raw_sql(AssertSqlSafe(settings)).execute(&mut connection).await?;
-            self.opened.fetch_add(1, Ordering::Relaxed);
-            Ok(Session { connection, number })
+    fn timeout(&self) -> Duration {
+        self.limits.timeout
+    }
+
+    async fn connect(&self) -> Result<Session<Self>, sqlx::Error> {
+        let mut connection = self.options.connect().await?;
+        let (version, number): (String, u64) =
+            sqlx::query_as("SELECT VERSION(), CONNECTION_ID()").fetch_one(&mut connection).await?;
+        let ms = self.limits.timeout.as_millis();
+        let longest = if version.contains("MariaDB") {
+            format!("max_statement_time = {}.{:03}", ms / 1000, ms % 1000)
+        } else {
+            format!("max_execution_time = {ms}")
         };
-        match timeout(CONNECT_MAX.min(self.limits.timeout), opened).await {
-            Ok(opened) => opened.map_err(|error: sqlx::Error| self.refusal(&error)),
-            Err(_) => Err(unavailable("the server does not answer")),
-        }
+        let settings = format!(
+            "SET SESSION sql_mode = '{SQL_MODE}', SESSION {longest}, SESSION lock_wait_timeout = 1,
+                SESSION innodb_lock_wait_timeout = 1, SESSION wait_timeout = 120;
+             SET SESSION TRANSACTION READ ONLY"
+        );
+        sqlx::raw_sql(AssertSqlSafe(settings)).execute(&mut connection).await?;
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        Ok(Session { connection, number })
     }
 
     async fn begin(
@@ -79,8 +77,8 @@ impl Server for Mysql {
         tell(connection, next.map_or_else(|| END.to_owned(), |rows_max| format!("{END}; {}", begin(rows_max)))).await
     }
 
-    async fn roll_back(connection: &mut MySqlConnection) -> bool {
-        matches!(timeout(CANCEL_MAX, tell(connection, "ROLLBACK".to_owned())).await, Ok(Ok(())))
+    async fn roll_back(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+        tell(connection, "ROLLBACK".to_owned()).await
     }
 
     async fn stop(&self, id: u64) -> Result<(), sqlx::Error> {
@@ -97,7 +95,11 @@ impl Server for Mysql {
         Ok(found > 0)
     }
 
-    fn says(&self, error: &sqlx::Error) -> Refusal {
+    async fn powers(connection: &mut MySqlConnection) -> Result<Vec<String>, sqlx::Error> {
+        super::powers(connection).await
+    }
+
+    fn refused(&self, error: &sqlx::Error) -> Refusal {
         self.refusal(error)
     }
 }

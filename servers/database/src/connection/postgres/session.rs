@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
 use sqlx::{ConnectOptions, Connection as _};
-use tokio::time::timeout;
 use tollgate_shared::refusal::Refusal;
 
 use super::super::ahead::Waiting;
-use super::super::lease::{CANCEL_MAX, Server, Session};
-use super::{CONNECT_MAX, Postgres, unavailable};
+use super::super::lease::{Server, Session};
+use super::Postgres;
 
 /// What the server's own lists show of us.
 pub(super) const APPLICATION: &str = "tollgate";
@@ -42,21 +42,19 @@ impl Server for Postgres {
         &self.waiting
     }
 
-    async fn connect(&self) -> Result<Session<Self>, Refusal> {
-        let opened = async {
-            let mut connection = self.options.connect().await?;
-            if connection.server_version_num().is_some_and(|version| version >= 140_000) {
-                // So that the server stops a query whose asker was killed.
-                sqlx::raw_sql("SET client_connection_check_interval = 1000").execute(&mut connection).await?;
-            }
-            let number = sqlx::query_scalar("SELECT pg_catalog.pg_backend_pid()").fetch_one(&mut connection).await?;
-            self.opened.fetch_add(1, Ordering::Relaxed);
-            Ok(Session { connection, number })
-        };
-        match timeout(CONNECT_MAX.min(self.limits.timeout), opened).await {
-            Ok(opened) => opened.map_err(|error: sqlx::Error| self.refusal(&error)),
-            Err(_) => Err(unavailable("the server does not answer")),
+    fn timeout(&self) -> Duration {
+        self.limits.timeout
+    }
+
+    async fn connect(&self) -> Result<Session<Self>, sqlx::Error> {
+        let mut connection = self.options.connect().await?;
+        if connection.server_version_num().is_some_and(|version| version >= 140_000) {
+            // So that the server stops a query whose asker was killed.
+            sqlx::raw_sql("SET client_connection_check_interval = 1000").execute(&mut connection).await?;
         }
+        let number = sqlx::query_scalar("SELECT pg_catalog.pg_backend_pid()").fetch_one(&mut connection).await?;
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        Ok(Session { connection, number })
     }
 
     async fn begin(
@@ -72,8 +70,8 @@ impl Server for Postgres {
         tell(connection, if next.is_some() { END_AND_BEGIN } else { END }).await
     }
 
-    async fn roll_back(connection: &mut PgConnection) -> bool {
-        matches!(timeout(CANCEL_MAX, tell(connection, "ROLLBACK")).await, Ok(Ok(())))
+    async fn roll_back(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        tell(connection, "ROLLBACK").await
     }
 
     async fn stop(&self, process: i32) -> Result<(), sqlx::Error> {
@@ -92,7 +90,11 @@ impl Server for Postgres {
         Ok(found > 0)
     }
 
-    fn says(&self, error: &sqlx::Error) -> Refusal {
+    async fn powers(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+        super::powers(connection).await
+    }
+
+    fn refused(&self, error: &sqlx::Error) -> Refusal {
         self.refusal(error)
     }
 }

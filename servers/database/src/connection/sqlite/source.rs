@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use tollgate_shared::refusal::Refusal;
 
-use super::unavailable;
+use crate::connection::unavailable;
 
 /// How old the last change must be for the next one to be seen by its time: file systems count in steps, of two
 /// seconds at worst.
