@@ -80,10 +80,10 @@ impl Masks {
             }
         }
         loop {
-            let before = tainted.len();
+            let before = tainted.len() + self.sealed.len();
             for (name, kind, sql) in tables {
                 let name = name.to_lowercase();
-                if tainted.contains(&name) && (kind != "virtual" || self.sealed.contains(&name)) {
+                if self.sealed.contains(&name) || (kind == "view" && tainted.contains(&name)) {
                     continue;
                 }
                 let sql = sql.to_lowercase();
@@ -100,7 +100,7 @@ impl Masks {
                     tainted.insert(name);
                 }
             }
-            if tainted.len() == before {
+            if tainted.len() + self.sealed.len() == before {
                 return;
             }
         }
